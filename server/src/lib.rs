@@ -1,0 +1,1 @@
+//! The etcore server as a library.

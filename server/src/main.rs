@@ -1,0 +1,2 @@
+//! The program `etcore`.
+fn main() {}
