@@ -1,1 +1,14 @@
-//! placeholder
+//! The deterministic core of etcore: log, index, store, leases, consensus; no clock, no file, no socket.
+#![forbid(unsafe_code)]
+
+pub mod alarm;
+pub mod consensus;
+pub mod index;
+pub mod lease;
+pub mod membership;
+pub mod mvcc;
+pub mod node;
+pub mod state;
+pub mod tail;
+pub mod types;
+pub mod wal;

@@ -1,1 +1,7 @@
-//! placeholder
+//! HTTP/2, HPACK, gRPC and HTTP/1.1 as sans-io state machines: bytes in, events and bytes out.
+#![forbid(unsafe_code)]
+
+pub mod grpc;
+pub mod h2;
+pub mod hpack;
+pub mod http1;

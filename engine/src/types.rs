@@ -1,0 +1,1 @@
+//! Newtypes shared by the modules of the engine.
