@@ -43,7 +43,7 @@ func pairSetup(t *testing.T) Setup {
 }
 
 // requireSame fails with a shrunk history where two servers differ.
-func requireSame(t *testing.T, setup Setup, calls []Call) {
+func requireSame(t *testing.T, setup Setup, calls []Call) []Step {
 	t.Helper()
 	steps, err := Run(setup, calls)
 	if err != nil {
@@ -51,7 +51,7 @@ func requireSame(t *testing.T, setup Setup, calls []Call) {
 	}
 	if !differs(steps) {
 		t.Logf("%d calls alike: %v", len(steps), codesOf(steps))
-		return
+		return steps
 	}
 	budget := time.Duration(number(t, shrinkVariable, 60)) * time.Second
 	t.Logf("call %d differs; shrinking", len(steps))
@@ -60,6 +60,7 @@ func requireSame(t *testing.T, setup Setup, calls []Call) {
 		shrunk = steps // depends on time: better the long history than none
 	}
 	t.Fatalf("the servers differ:\n%s", Report(shrunk))
+	return nil
 }
 
 // codesOf counts the steps by status, to see that a workload reaches what it is for.

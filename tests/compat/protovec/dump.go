@@ -15,8 +15,8 @@ import (
 // in square brackets, maps ordered by key. A field is written if it is present; without presence,
 // if it is not zero.
 //
-// bare leaves out zero scalars with presence too, since a 3.6 member writes those of proto2
-// messages whether they were set or not.
+// bare leaves out the zeros and empty messages in proto2 messages too, since a 3.6 member writes
+// most of them whether they were set or not.
 func dump(message protoreflect.Message, bare bool) string {
 	fields := message.Descriptor().Fields()
 	ordered := make([]protoreflect.FieldDescriptor, 0, fields.Len())
@@ -36,22 +36,19 @@ func dump(message protoreflect.Message, bare bool) string {
 }
 
 func isBareZero(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-	if !isProto2Scalar(field) {
+	isProto2 := field.ParentFile().Syntax() == protoreflect.Proto2
+	switch {
+	case !isProto2 || field.IsList() || field.IsMap():
 		return false
-	}
-	switch field.Kind() {
-	case protoreflect.BytesKind:
+	case field.Message() != nil:
+		return dump(value.Message(), true) == "{}"
+	case field.Kind() == protoreflect.BytesKind:
 		return len(value.Bytes()) == 0
-	case protoreflect.EnumKind:
+	case field.Kind() == protoreflect.EnumKind:
 		return value.Enum() == 0
 	default:
 		return value.Interface() == field.Default().Interface()
 	}
-}
-
-func isProto2Scalar(field protoreflect.FieldDescriptor) bool {
-	return field.ParentFile().Syntax() == protoreflect.Proto2 &&
-		!field.IsList() && !field.IsMap() && field.Message() == nil
 }
 
 func dumpField(field protoreflect.FieldDescriptor, value protoreflect.Value, bare bool) string {

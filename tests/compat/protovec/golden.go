@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 )
 
@@ -16,23 +15,24 @@ type vector struct {
 	variant string
 	bytes   []byte
 	dump    string
-	// bare is the dump without the zeros that a proto2 writer may or may not write.
+	// bare is the dump without what a proto2 writer may or may not write, see dump.
 	bare string
 }
 
-// goldenPath finds a file of the proto crate from the place of this source file, because the tests
-// of both reference versions share it.
+// goldenPath finds a file of the proto crate above the working directory, which for Go tests is
+// the folder of their package. The tests of both reference versions share it.
 func goldenPath(name string) string {
-	_, source, _, _ := runtime.Caller(0)
-	dir := filepath.Dir(source)
-	for range 6 {
+	dir, err := os.Getwd()
+	if err != nil {
+		return name
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		golden := filepath.Join(dir, "proto", "tests", "golden")
 		if _, err := os.Stat(golden); err == nil {
 			return filepath.Join(golden, name)
 		}
-		dir = filepath.Dir(dir)
 	}
-	return filepath.Join("no golden directory above", source, name)
+	return name
 }
 
 // line is the form in the file: five columns parted by tabs. No bytes are written as "-", and a

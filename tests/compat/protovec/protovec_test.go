@@ -32,6 +32,17 @@ const (
 	ownFile     = "etcore.vectors"
 )
 
+// otherForm are messages that Go and etcore write in different, equally legal ways: Go puts the
+// members of a oneof last, which shows in Compare and what holds one, and writes the key and value
+// of a map entry even if they are zero.
+var otherForm = map[string]bool{
+	"etcdserverpb.Compare":              true,
+	"etcdserverpb.InternalRaftRequest":  true,
+	"etcdserverpb.RequestOp":            true,
+	"etcdserverpb.TxnRequest":           true,
+	"grpc.health.v1.HealthListResponse": true,
+}
+
 // TestSchema keeps the list that the Rust side compares its descriptors with.
 func TestSchema(t *testing.T) {
 	lines := schema(versionOption)
@@ -77,7 +88,7 @@ func TestOwnVectors(t *testing.T) {
 			t.Errorf("%s %s:\n got %s\nwant %s", vector.name, vector.variant, got, vector.dump)
 		}
 		// The wire form of this variant is legal, but no writer's own.
-		if vector.variant == "wire-zeros" {
+		if vector.variant == "wire-odd" || otherForm[vector.name] {
 			continue
 		}
 		if got := marshal(t, message); !bytes.Equal(got, vector.bytes) {
