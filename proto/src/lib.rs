@@ -15,13 +15,16 @@
 //! Messages are written in the order of field numbers, which gives the very bytes of etcd 3.6; 3.7
 //! differs in one point (it writes `Compare.range_end` before the oneof).
 //!
-//! Limits: nesting is refused beyond 100 levels, and unknown fields are dropped.
+//! Nesting beyond 100 levels is refused (see [`TXN_NESTING_MAX`]); unknown fields are dropped.
 //!
 //! No I/O and no clock, and nothing here judges what a message says.
 
 #![forbid(unsafe_code)]
 
 mod explicit;
+mod nesting;
+
+pub use nesting::TXN_NESTING_MAX;
 
 macro_rules! package {
     ($(#[$doc:meta])* $name:ident, $file:literal) => {
