@@ -9,7 +9,6 @@ tool (
 	go.etcd.io/etcd/etcdutl/v3
 	go.etcd.io/etcd/server/v3
 	go.etcd.io/etcd/v3/tools/benchmark
-	go.etcd.io/etcd/v3/tools/etcd-dump-logs
 )
 
 require (
