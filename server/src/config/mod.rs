@@ -21,6 +21,7 @@ mod build;
 mod flags;
 pub mod go;
 mod syntax;
+mod table;
 mod url;
 mod usage;
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::flags::{self, FLAGS, Flag, FlagValue, Kind, Support};
+use super::flags::{Flag, FlagValue, Kind, Support};
 use super::go;
+use super::table::{self, FLAGS};
 use super::url::Url;
 use crate::logging::{Level, Record, record};
 
@@ -93,7 +94,7 @@ impl FlagSet {
             Some((name, value)) => (name, Some(value)),
             None => (body, None),
         };
-        let Some(flag) = flags::find(name) else {
+        let Some(flag) = table::find(name) else {
             return Err(match name {
                 "help" | "h" => SyntaxError::Help,
                 _ => SyntaxError::Unknown(name.to_owned()),
@@ -228,7 +229,7 @@ impl FlagSet {
     pub(super) fn value(&self, name: &str) -> FlagValue {
         match self.values.get(name) {
             Some(value) => value.clone(),
-            None => match flags::find(name) {
+            None => match table::find(name) {
                 Some(flag) => flag.default_value(),
                 None => unreachable!("--{name} is not in the table of flags"),
             },
@@ -237,7 +238,7 @@ impl FlagSet {
 
     /// The URLs a flag has when it is not given.
     pub(super) fn default_urls(&self, name: &str) -> Vec<Url> {
-        match flags::find(name).map(Flag::default_value) {
+        match table::find(name).map(Flag::default_value) {
             Some(FlagValue::Urls(Ok(urls))) => urls,
             _ => Vec::new(),
         }
@@ -247,7 +248,7 @@ impl FlagSet {
     pub(super) fn first_unsupported(&self) -> Option<&'static Flag> {
         self.values
             .iter()
-            .filter_map(|(name, value)| Some((flags::find(name)?, value)))
+            .filter_map(|(name, value)| Some((table::find(name)?, value)))
             .filter(|(flag, _)| flag.support == Support::DefaultOnly)
             .find(|(flag, value)| !flag.is_default(value))
             .map(|(flag, _)| flag)

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::Exit;
-use super::flags::{FLAGS, Support};
+use super::flags::Support;
+use super::table::FLAGS;
 use crate::version;
 
 const USAGE: &str = "\
