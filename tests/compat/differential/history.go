@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// shownMax is how many steps before a difference are kept whole and reported.
+const shownMax = 60
+
 // Run makes the calls one by one on a fresh pair of servers, up to the first
 // difference. It returns the steps taken; the last one has the difference, if any.
 func Run(setup Setup, calls []Call) ([]Step, error) {
@@ -18,6 +21,9 @@ func Run(setup Setup, calls []Call) ([]Step, error) {
 	for _, call := range calls {
 		step := pair.Do(call)
 		steps = append(steps, step)
+		if old := len(steps) - 1 - shownMax; old >= 0 {
+			steps[old].Reference.Response, steps[old].Subject.Response = nil, nil
+		}
 		if step.Difference != "" {
 			break
 		}
@@ -53,7 +59,6 @@ func Shrink(setup Setup, calls []Call, budget time.Duration) []Call {
 // Report prints a history that ends in a difference.
 func Report(steps []Step) string {
 	var text strings.Builder
-	const shownMax = 60
 	for i, step := range steps {
 		switch {
 		case i == len(steps)-1:

@@ -12,8 +12,8 @@ import (
 
 var summary = regexp.MustCompile(`(?m)^(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed$`)
 
-// leastTests is how many tests h2spec 2.2.1 has at least: fewer were not all.
-const leastTests = 140
+// leastTests is how many tests h2spec 2.2.1 has: fewer were not all.
+const leastTests = 145
 
 func TestH2spec(t *testing.T) {
 	t.Parallel()
