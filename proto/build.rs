@@ -42,6 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
+    // One order of encoding, so that equal messages are equal bytes.
+    config.btree_map(["."]);
+    config.enable_type_names();
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -4,4 +4,5 @@
 pub mod grpc;
 pub mod h2;
 pub mod hpack;
+pub mod http;
 pub mod http1;

@@ -9,11 +9,22 @@
 //!
 //! The packages of the log and the disk that are proto2 (`raftpb`, `walpb`, `snappb`, `Metadata`)
 //! keep unset apart from zero: members of 3.6 write zeros, members of 3.7 leave unset fields out,
-//! and we must read both. Writers set `Some(0)`, which every reader understands.
+//! and we must read both. Writers set `Some(0)`, which every reader understands; the constructors
+//! named `explicit` do so.
+//!
+//! Messages are written in the order of field numbers, which gives the very bytes of etcd 3.6; 3.7
+//! differs in one point (it writes `Compare.range_end` before the oneof).
+//!
+//! Nesting beyond 100 levels is refused (see [`TXN_NESTING_MAX`]); unknown fields are dropped.
 //!
 //! No I/O and no clock, and nothing here judges what a message says.
 
 #![forbid(unsafe_code)]
+
+mod explicit;
+mod nesting;
+
+pub use nesting::TXN_NESTING_MAX;
 
 macro_rules! package {
     ($(#[$doc:meta])* $name:ident, $file:literal) => {

@@ -1,1 +1,7 @@
 //! The etcore server as a library.
+
+pub mod config;
+pub mod errors;
+pub mod logging;
+pub mod method;
+pub mod version;

@@ -17,6 +17,7 @@
 //! Lives on the log shard, inside [`crate::node::Node`].
 
 mod entry;
+mod message;
 mod storage;
 
 use proto::raftpb;
@@ -61,6 +62,9 @@ const MESSAGE_SIZE_BYTES_MAX: u64 = 1 << 20;
 /// Messages in flight to one peer; etcd's value.
 const INFLIGHT_MESSAGE_COUNT_MAX: usize = 512;
 
+/// Upper end of the crate's own draws of an election timeout; see [`Consensus::redraw_timeout`].
+const CRATE_TIMEOUT_TICKS_MAX: usize = 1 << 50;
+
 /// The role of this member and the leader it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leadership {
@@ -78,8 +82,8 @@ pub struct Ready {
     pub hard_state: Option<raftpb::HardState>,
     /// Entries, or a changed term or vote: must be durable before `after_persist` is sent.
     pub must_sync: bool,
-    pub messages: Vec<eraftpb::Message>,
-    pub after_persist: Vec<eraftpb::Message>,
+    pub messages: Vec<raftpb::Message>,
+    pub after_persist: Vec<raftpb::Message>,
     pub committed: Vec<Committed>,
     /// `(request context, read index)` of read-index rounds that ended.
     pub read_states: Vec<(Vec<u8>, u64)>,
@@ -108,8 +112,6 @@ pub struct Consensus {
     raw: RawNode<LogStorage>,
     random: SplitMix64,
     election_ticks: usize,
-    /// The one "random" timeout that the crate is allowed to draw: above all of ours, so a reset is seen.
-    reset_mark_ticks: usize,
 }
 
 impl Consensus {
@@ -127,7 +129,6 @@ impl Consensus {
                 last,
             });
         }
-        let reset_mark_ticks = 3 * options.election_ticks;
         let config = raft::Config {
             id: options.id,
             election_tick: options.election_ticks,
@@ -135,8 +136,7 @@ impl Consensus {
             applied,
             max_size_per_msg: MESSAGE_SIZE_BYTES_MAX,
             max_inflight_msgs: INFLIGHT_MESSAGE_COUNT_MAX,
-            min_election_tick: reset_mark_ticks,
-            max_election_tick: reset_mark_ticks + 1,
+            max_election_tick: CRATE_TIMEOUT_TICKS_MAX,
             check_quorum: true,
             pre_vote: options.pre_vote,
             max_committed_size_per_ready: COMMITTED_SIZE_PER_READY_BYTES_MAX,
@@ -153,7 +153,6 @@ impl Consensus {
             raw,
             random: SplitMix64(options.seed),
             election_ticks: options.election_ticks,
-            reset_mark_ticks,
         };
         consensus.redraw_timeout();
         Ok(consensus)
@@ -190,7 +189,10 @@ impl Consensus {
     }
 
     /// Input: a message from a peer. Messages that make no sense here are dropped, as raft does.
-    pub fn on_message(&mut self, message: eraftpb::Message) {
+    pub fn on_message(&mut self, message: raftpb::Message) {
+        let Some(message) = message::from_peer(message) else {
+            return;
+        };
         // Every error of `step` for a network message means "ignored": unknown peer, no leader, stale term.
         let _ = self.raw.step(message);
         self.redraw_timeout();
@@ -212,8 +214,16 @@ impl Consensus {
             entries: ready.entries().iter().map(entry::to_log).collect(),
             hard_state: ready.hs().map(entry::hard_state_to_log),
             must_sync: ready.must_sync(),
-            messages: ready.take_messages(),
-            after_persist: ready.take_persisted_messages(),
+            messages: ready
+                .take_messages()
+                .into_iter()
+                .map(message::to_peer)
+                .collect(),
+            after_persist: ready
+                .take_persisted_messages()
+                .into_iter()
+                .map(message::to_peer)
+                .collect(),
             committed: ready
                 .take_committed_entries()
                 .into_iter()
@@ -297,9 +307,10 @@ impl Consensus {
         voters.contains(self.raw.raft.id) && voters.ids().len() == 1
     }
 
-    /// Replaces the mark that the crate left at a reset by a timeout from our own source.
+    /// Replaces what the crate drew at a reset by a timeout from our own source. The crate draws from so wide a
+    /// range that its draws are told from ours.
     fn redraw_timeout(&mut self) {
-        if self.raw.raft.randomized_election_timeout() == self.reset_mark_ticks {
+        if self.raw.raft.randomized_election_timeout() >= 2 * self.election_ticks {
             let span = self.election_ticks.max(1) as u64;
             let drawn = self.election_ticks + (self.random.next() % span) as usize;
             self.raw.raft.set_randomized_election_timeout(drawn);
@@ -320,3 +331,6 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 }
+
+#[cfg(test)]
+mod tests;

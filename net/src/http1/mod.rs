@@ -1,1 +1,55 @@
-//! To be written.
+//! HTTP/1.1 (RFC 9112) as sans-io state machines, one per connection: a server for `/metrics`, `/health`, the JSON gateway
+//! and the peer routes, and a client for tests and peers.
+//!
+//! ```text
+//!  on_bytes --> head (httparse) --> framing --> body --> poll_event: Request
+//!                                                            |  one request is answered at a time
+//!  poll_transmit <-- output queue <-- status line, fields <-- respond
+//! ```
+//!
+//! Invariants:
+//! - One request is with the caller at a time. Pipelined ones wait as bytes, at most [`PIPELINE_BYTES_MAX`]; a client that sends
+//!   more has its connection closed after the answer in progress, which HTTP lets it expect.
+//! - Where a message ends is never guessed: a length and chunks together, two lengths that differ, folded lines, bare
+//!   line feeds inside chunk framing and unknown codings are refused and the connection closed (RFC 9112 §6.1, §11.2).
+//! - Bodies are whole and bounded; memory grows with bytes received, never with a length announced.
+//! - No clock: `Date` is sent only if the caller gives it. Time-outs are the caller's, by [`Server::is_idle`].
+//!
+//! Refusals have the bytes of Go's `net/http`. Left out: upgrades, trailers (read, bounded and dropped), streamed bodies.
+//! Tested by scripts of bytes, fed whole and octet by octet, by client against server, and by noise.
+
+mod body;
+mod client;
+mod head;
+mod output;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError, ClientEvent};
+pub use server::{Event, Server};
+
+/// Bytes of later requests kept while one is being answered, and bytes of answers kept before reading the next request.
+pub const PIPELINE_BYTES_MAX: usize = 64 * 1024;
+
+/// How many header fields a message may have. It bounds a stack array, so it is no setting.
+pub const HEADER_COUNT_MAX: usize = 128;
+
+/// What one message may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Request or status line and header fields together.
+    pub head_size_bytes_max: usize,
+    pub body_size_bytes_max: usize,
+}
+
+impl Default for Limits {
+    /// Room for any plausible header list, and for the largest request of the gateway (etcd's 1.5 MiB in base64).
+    fn default() -> Self {
+        Self {
+            head_size_bytes_max: 64 * 1024,
+            body_size_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+}

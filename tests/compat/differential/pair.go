@@ -1,0 +1,159 @@
+package differential
+
+import (
+	"fmt"
+
+	"etcore/tests/compat/harness"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// Pair is a reference and a server under test that have seen the same calls.
+type Pair struct {
+	reference, subject side
+	revision           int64 // newest revision the reference has told
+	tamper             func(Call, *Outcome)
+}
+
+type side struct {
+	server     *harness.Server
+	connection *grpc.ClientConn
+	leases     leaseNames
+}
+
+// Setup says how pairs are made.
+type Setup struct {
+	Reference, Subject harness.Program
+	Options            harness.Options
+	// Tamper changes what the subject answered. It lets a test prove that
+	// differences are found.
+	Tamper func(Call, *Outcome)
+}
+
+// NewPair starts two fresh servers.
+func NewPair(setup Setup) (*Pair, error) {
+	pair := &Pair{revision: 1, tamper: setup.Tamper}
+	started := make(chan error, 2)
+	go func() { started <- pair.reference.start(setup.Reference, setup.Options) }()
+	go func() { started <- pair.subject.start(setup.Subject, setup.Options) }()
+	for range 2 {
+		if err := <-started; err != nil {
+			defer pair.Close()
+			return nil, err
+		}
+	}
+	return pair, nil
+}
+
+func (s *side) start(program harness.Program, options harness.Options) error {
+	server, err := harness.Launch(program, options)
+	if err != nil {
+		return err
+	}
+	s.server = server
+	s.leases = newLeaseNames()
+	s.connection, err = server.Dial()
+	return err
+}
+
+// Close ends both servers.
+func (p *Pair) Close() {
+	for _, side := range []*side{&p.reference, &p.subject} {
+		if side.connection != nil {
+			_ = side.connection.Close()
+		}
+		if side.server != nil {
+			side.server.Kill()
+		}
+	}
+}
+
+// Step is one call as it was made, and what came of it.
+type Step struct {
+	Call       Call // symbols replaced by the reference's numbers
+	Reference  Outcome
+	Subject    Outcome
+	Difference string // empty: none
+}
+
+func (s Step) String() string {
+	return fmt.Sprintf("%s\nreference: %s\nsubject:   %s\ndifference (-reference +subject):\n%s",
+		s.Call, s.Reference, s.Subject, s.Difference)
+}
+
+// Do makes one call on both servers and compares.
+func (p *Pair) Do(call Call) Step {
+	answered := make(chan Outcome)
+	go func() { answered <- p.subject.do(call, p.revision) }()
+	bound := p.reference.bind(call, p.revision)
+	reference := p.reference.do(call, p.revision)
+	subject := <-answered
+	if p.tamper != nil {
+		p.tamper(bound, &subject)
+	}
+	step := Step{Call: bound, Reference: reference, Subject: subject}
+	step.Difference = compare(bound, reference, subject)
+	if revision := headerRevision(reference.Response); revision > p.revision {
+		p.revision = revision
+	}
+	return step
+}
+
+func (s *side) bind(call Call, revision int64) Call {
+	if call.Raw == nil {
+		call.Request = s.leases.bind(call.Request, revision)
+	}
+	return call
+}
+
+func (s *side) do(call Call, revision int64) Outcome {
+	outcome := s.bind(call, revision).invoke(s.connection)
+	if outcome.Response == nil {
+		return outcome
+	}
+	if grant, ok := outcome.Response.(*pb.LeaseGrantResponse); ok && call.Names != 0 {
+		s.leases.add(call.Names, grant.ID)
+	}
+	s.leases.unbind(outcome.Response)
+	return outcome
+}
+
+// compare describes how two outcomes differ beyond what exempt.go allows.
+func compare(call Call, reference, subject Outcome) string {
+	if difference := compareStatus(reference, subject); difference != "" {
+		return difference
+	}
+	if reference.Response == nil {
+		return ""
+	}
+	left, right := proto.Clone(reference.Response), proto.Clone(subject.Response)
+	for _, response := range []proto.Message{left, right} {
+		settleTies(call.Request, response)
+		Mask(response)
+	}
+	alignTimes(right, left)
+	return cmp.Diff(left, right, protocmp.Transform())
+}
+
+func compareStatus(reference, subject Outcome) string {
+	if reference.Status.Code() == codes.OK && subject.Status.Code() == codes.OK {
+		return ""
+	}
+	left, right := reference.Status.Proto(), subject.Status.Proto()
+	left.Message, right.Message = plainBlanks(left.Message), plainBlanks(right.Message)
+	return cmp.Diff(left, right, protocmp.Transform())
+}
+
+func headerRevision(response proto.Message) int64 {
+	answer, ok := response.(interface{ GetHeader() *pb.ResponseHeader })
+	if !ok {
+		return 0
+	}
+	return answer.GetHeader().GetRevision()
+}

@@ -1,0 +1,96 @@
+package differential
+
+import (
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// A request may hold symbols in place of numbers that are known only when it
+// is sent: revisions relative to the current one, and ids of leases that the
+// server named. So a part of a history still means something when it is run
+// without the rest.
+const (
+	revisionSymbol int64 = 1 << 50 // + distance from the current revision
+	leaseSymbol    int64 = 1 << 52 // + number of the lease
+	symbolReach    int64 = 1 << 40
+)
+
+// Now is the symbol for the current revision plus distance.
+func Now(distance int64) int64 { return revisionSymbol + distance }
+
+// Lease is the symbol for a lease named by a server.
+func Lease(number int64) int64 { return leaseSymbol + number }
+
+// leaseNames maps between the symbols and the lease ids of one server.
+type leaseNames struct {
+	ids     map[int64]int64
+	symbols map[int64]int64
+}
+
+func newLeaseNames() leaseNames {
+	return leaseNames{ids: map[int64]int64{}, symbols: map[int64]int64{}}
+}
+
+func (n leaseNames) add(symbol, id int64) {
+	n.ids[symbol] = id
+	n.symbols[id] = symbol
+}
+
+// bind returns the request with its symbols replaced by numbers.
+func (n leaseNames) bind(request proto.Message, revision int64) proto.Message {
+	bound := proto.Clone(request)
+	eachInt64(bound.ProtoReflect(), func(value int64) int64 {
+		if id, ok := n.ids[value]; ok {
+			return id
+		}
+		if distance := value - revisionSymbol; -symbolReach < distance && distance < symbolReach {
+			return revision + distance
+		}
+		return value
+	})
+	return bound
+}
+
+// unbind replaces the lease ids in a response by their symbols.
+func (n leaseNames) unbind(response proto.Message) {
+	if len(n.symbols) == 0 {
+		return
+	}
+	eachInt64(response.ProtoReflect(), func(value int64) int64 {
+		if symbol, ok := n.symbols[value]; ok {
+			return symbol
+		}
+		return value
+	})
+}
+
+// eachInt64 rewrites every set int64 field of a message and of those inside it.
+func eachInt64(message protoreflect.Message, rewrite func(int64) int64) {
+	eachMessage(message, func(message protoreflect.Message) {
+		message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+			if field.Kind() == protoreflect.Int64Kind && !field.IsList() {
+				if old := value.Int(); rewrite(old) != old {
+					message.Set(field, protoreflect.ValueOfInt64(rewrite(old)))
+				}
+			}
+			return true
+		})
+	})
+}
+
+// eachMessage visits a message and all messages inside it.
+func eachMessage(message protoreflect.Message, visit func(protoreflect.Message)) {
+	visit(message)
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.Kind() != protoreflect.MessageKind || field.IsMap():
+		case field.IsList():
+			for i := range value.List().Len() {
+				eachMessage(value.List().Get(i).Message(), visit)
+			}
+		default:
+			eachMessage(value.Message(), visit)
+		}
+		return true
+	})
+}

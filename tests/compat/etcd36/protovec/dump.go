@@ -1,0 +1,1 @@
+../../protovec/dump.go

@@ -1,0 +1,1 @@
+../../protovec/types.go

@@ -1,0 +1,215 @@
+//! Everything that must hold before a change lands, in the order in which a failure is cheapest.
+//!
+//! All steps run even when one fails, so that one run tells all there is to mend. The last line is the sum.
+
+use std::path::{Path, PathBuf};
+
+use crate::report::Counts;
+use crate::step::{Failure, Step};
+use crate::tidy;
+
+/// Folders of Go modules that bring the real etcd, with the packages to test in each.
+const COMPAT_FOLDER: &str = "tests/compat";
+
+/// Runs all checks.
+///
+/// # Errors
+/// If any check failed, after all have run.
+pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    let mut counts = Counts::default();
+    let mut failures = Vec::new();
+    let mut check = |name: &'static str, args: &[&str], counts: &mut Counts| {
+        let step = Step {
+            name,
+            program: "cargo",
+            args,
+            env: &[],
+            folder: root,
+        };
+        let outcome = step.run()?;
+        counts.add_lines(&outcome.lines);
+        if !args.contains(&"test") {
+            counts.add_check(outcome.success);
+        }
+        if !outcome.success {
+            failures.push(name);
+        }
+        Ok::<(), Failure>(())
+    };
+    check("format", &["fmt", "--all", "--", "--check"], &mut counts)?;
+    // The test command that the README names comes first; the rest only adds to it.
+    check("tests", &["test", "--workspace"], &mut counts)?;
+    check(
+        "faults",
+        &[
+            "test",
+            "-p",
+            "driver",
+            "-p",
+            "server",
+            "--features",
+            "faults",
+        ],
+        &mut counts,
+    )?;
+    check(
+        "lints",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &mut counts,
+    )?;
+    check(
+        "docs",
+        &[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ],
+        &mut counts,
+    )?;
+    let tidy = tidy::run(root);
+    counts.add_check(tidy.is_ok());
+    if let Err(text) = tidy {
+        println!("{text}");
+        failures.push("tidy");
+    }
+    if let Err(text) = compat(root, &mut counts, &[]) {
+        println!("{text}");
+        failures.push("compat");
+    }
+    finish(counts, &failures)
+}
+
+/// Runs only what needs Go and the real etcd.
+///
+/// # Errors
+/// If any check failed.
+pub(crate) fn run_compat(root: &Path) -> Result<(), Failure> {
+    let mut counts = Counts::default();
+    let outcome = compat(root, &mut counts, &[]);
+    finish(counts, if outcome.is_ok() { &[] } else { &["compat"] })
+}
+
+/// Runs the long forms of the tests that CI samples.
+///
+/// # Errors
+/// If any check failed.
+pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
+    let mut counts = Counts::default();
+    let long = [
+        ("ETCORE_SIGKILL_ROUNDS", Some("100")),
+        ("PROPTEST_CASES", Some("4096")),
+        ("CI", Some("true")),
+    ];
+    let step = Step {
+        name: "soak",
+        program: "cargo",
+        args: &["test", "--release", "--workspace"],
+        env: &long,
+        folder: root,
+    };
+    let outcome = step.run()?;
+    counts.add_lines(&outcome.lines);
+    let compat = compat(root, &mut counts, &[("ETCORE_DIFF_OPS", Some("200000"))]);
+    let mut failures = Vec::new();
+    if !outcome.success {
+        failures.push("soak");
+    }
+    if compat.is_err() {
+        failures.push("compat");
+    }
+    finish(counts, &failures)
+}
+
+/// Builds the release binary the way a machine without protoc would, the oracle, and runs the Go tests.
+fn compat(root: &Path, counts: &mut Counts, extra: &[(&str, Option<&str>)]) -> Result<(), Failure> {
+    let binary = build_release(root)?;
+    let folder = root.join(COMPAT_FOLDER);
+    let build = Step {
+        name: "oracle",
+        program: "sh",
+        args: &["build.sh"],
+        env: GO_ENV,
+        folder: &folder,
+    };
+    if !build.run()?.success {
+        counts.add_check(false);
+        return Err("compat: the real etcd could not be built".into());
+    }
+    let mut env = GO_ENV.to_vec();
+    env.push(("ETCORE_BIN", binary.to_str()));
+    env.push(("CI", Some("true")));
+    env.extend_from_slice(extra);
+    let args = ["test", "-v", "-count=1", "-timeout", "40m", "./..."];
+    let tests = Step {
+        name: "compat",
+        program: "go",
+        args: &args,
+        env: &env,
+        folder: &folder,
+    };
+    let outcome = tests.run()?;
+    let before = *counts;
+    counts.add_lines(&outcome.lines);
+    if !outcome.success {
+        if counts.failed == before.failed {
+            counts.add_check(false);
+        }
+        return Err("compat: tests against the real etcd failed".into());
+    }
+    Ok(())
+}
+
+const GO_ENV: &[(&str, Option<&str>)] = &[
+    ("GOTOOLCHAIN", Some("local")),
+    ("CGO_ENABLED", Some("0")),
+    ("GOFLAGS", Some("-mod=readonly")),
+];
+
+/// The release server, built with no protoc in reach, as on a machine with only Rust and a C compiler.
+pub(crate) fn build_release(root: &Path) -> Result<PathBuf, Failure> {
+    let path = path_without("protoc");
+    let step = Step {
+        name: "release build without protoc",
+        program: "cargo",
+        args: &["build", "--release", "-p", "server", "--bin", "etcore"],
+        env: &[("PATH", Some(&path)), ("PROTOC", None)],
+        folder: root,
+    };
+    if !step.run()?.success {
+        return Err("the release build failed".into());
+    }
+    Ok(target_folder(root).join("release").join("etcore"))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
+}
+
+/// `PATH` less every folder that holds `program`.
+fn path_without(program: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let kept: Vec<PathBuf> = std::env::split_paths(&path)
+        .filter(|dir| !dir.join(program).exists())
+        .collect();
+    std::env::join_paths(kept)
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn finish(counts: Counts, failures: &[&str]) -> Result<(), Failure> {
+    println!("{counts}");
+    if failures.is_empty() && counts.failed == 0 {
+        return Ok(());
+    }
+    Err(format!("failed: {}", failures.join(", ")))
+}
