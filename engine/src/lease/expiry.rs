@@ -23,18 +23,10 @@ const SPREAD_PER_S: u32 = 750;
 const RETRY: Duration = Duration::from_secs(3);
 
 /// Choices of the cluster about leases' time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ExpiryOptions {
     /// How often the remaining TTL of a long lease is put into the log; `None`: never.
     pub checkpoint_interval: Option<Duration>,
-}
-
-impl Default for ExpiryOptions {
-    fn default() -> Self {
-        ExpiryOptions {
-            checkpoint_interval: None,
-        }
-    }
 }
 
 /// Why a lease was not renewed.
