@@ -23,7 +23,13 @@
 
 mod apply;
 mod gate;
+#[cfg(test)]
+mod hash_script;
+#[cfg(test)]
+mod model;
 mod op;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
 mod view;
