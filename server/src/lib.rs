@@ -4,4 +4,5 @@ pub mod config;
 pub mod errors;
 pub mod logging;
 pub mod method;
+pub mod metrics;
 pub mod version;
