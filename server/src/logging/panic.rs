@@ -41,3 +41,53 @@ fn record_of(info: &PanicHookInfo<'_>) -> Record {
         None => record,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::logging::{LogOptions, install};
+
+    const CHILD: &str = "ETCORE_TEST_PANIC_HOOK";
+
+    /// What the child process of the test below does; nothing in a normal run.
+    #[test]
+    fn child_that_panics() {
+        match std::env::var(CHILD).as_deref() {
+            Ok("early") => {}
+            Ok("late") => install(&LogOptions::default()).unwrap(),
+            _ => return,
+        }
+        install_panic_hook();
+        let _ = std::thread::Builder::new()
+            .name("shard-0".to_owned())
+            .spawn(|| panic!("a \"bug\" of {}", "ours"))
+            .unwrap()
+            .join();
+        unreachable!("the hook ended the process");
+    }
+
+    #[test]
+    fn a_panic_is_one_json_line_and_exit_code_2() {
+        for stage in ["early", "late"] {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "logging::panic::tests::child_that_panics",
+                    "--nocapture",
+                ])
+                .env(CHILD, stage)
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(2), "{stage}");
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(text.lines().count(), 1, "{stage}: {text}");
+            let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(line["level"], "panic");
+            assert_eq!(line["msg"], "a \"bug\" of ours");
+            assert_eq!(line["thread"], "shard-0");
+            assert!(line["location"].as_str().unwrap().contains("panic.rs:"));
+        }
+    }
+}

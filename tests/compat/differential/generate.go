@@ -63,7 +63,7 @@ func (g *Generator) call() Call {
 	case n < 690:
 		return Call{Method: methodDeleteRange, Request: g.deleteRange()}
 	case n < 890:
-		return Call{Method: methodTxn, Request: g.txn(0)}
+		return Call{Method: methodTxn, Request: harmless(g.txn(0))}
 	case n < 900:
 		return g.compact()
 	case n < 925:

@@ -20,6 +20,9 @@ func Run(setup Setup, calls []Call) ([]Step, error) {
 	var steps []Step
 	for _, call := range calls {
 		step := pair.Do(call)
+		if !pair.reference.server.Running() {
+			return steps, fmt.Errorf("the reference ended at %s:\n%s", step.Call, pair.reference.server.LogTail())
+		}
 		steps = append(steps, step)
 		if old := len(steps) - 1 - shownMax; old >= 0 {
 			steps[old].Reference.Response, steps[old].Subject.Response = nil, nil
