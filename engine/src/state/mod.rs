@@ -40,7 +40,7 @@ use proto::etcdserverpb::InternalRaftRequest;
 use proto::membershippb;
 
 pub use crate::mvcc::RequestError;
-pub use view::{LeaseTimeToLive, View};
+pub use view::{Changes, KeyChange, LeaseTimeToLive, View};
 
 use crate::alarm::Alarms;
 use crate::lease::Leases;

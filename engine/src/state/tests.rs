@@ -290,20 +290,16 @@ fn revoking_deletes_keys_in_order_in_one_revision() {
         [ApplyEffect::LeaseRevoked { id: LeaseId(7) }]
     );
     assert_eq!(applied.revision, 7);
-    let tail = bench.state.tail();
-    let mut keys = Vec::new();
-    let mut next = tail.seek(crate::types::Revision::new(7, 0));
-    while let Some((position, mutation)) = tail.next_from(next) {
-        if let Mutation::Pair {
-            revision,
-            tombstone,
-            pair,
-        } = mutation
-        {
-            keys.push((revision.sub, *tombstone, crate::mvcc::key_of(pair)));
-        }
-        next = crate::tail::TailPosition(position.0 + 1);
-    }
+    let changes = bench.state.view().changes(7);
+    let keys: Vec<(i64, bool, Bytes)> = changes
+        .map(|change| {
+            (
+                change.revision.sub,
+                change.tombstone,
+                crate::mvcc::key_of(change.pair),
+            )
+        })
+        .collect();
     assert_eq!(
         keys,
         [(0, true, b("a")), (1, true, b("c")), (2, true, b("d"))]
@@ -641,6 +637,62 @@ fn checkpoints_are_stored_from_3_6_on() {
             .remaining_ttl(),
         200
     );
+}
+
+#[test]
+fn changes_stop_before_an_entry_that_is_being_applied() {
+    let mut bench = Bench::new();
+    for key in ["a", "b", "c"] {
+        bench.put(key, "v", 0);
+    }
+    bench.grant(1, 60).unwrap();
+    let all = pb::DeleteRangeRequest {
+        key: b("a"),
+        range_end: b("z"),
+        prev_kv: false,
+    };
+    let delete_range = Some(all);
+    let request = InternalRaftRequest {
+        delete_range,
+        ..Default::default()
+    };
+    bench.state.start(LogIndex(99), Term(1), Some(request));
+    assert_eq!(bench.state.work(&mut Budget::new(1)), Progress::More);
+    let seen = |bench: &Bench, from| {
+        bench
+            .state
+            .view()
+            .changes(from)
+            .map(|change| change.revision.main)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((seen(&bench, 0), seen(&bench, 4)), (vec![2, 3, 4], vec![4]));
+    while let Progress::More = bench.state.work(&mut Budget::new(1)) {}
+    assert_eq!(
+        (seen(&bench, 4), seen(&bench, 6)),
+        (vec![4, 5, 5, 5], vec![])
+    );
+}
+
+#[test]
+fn previous_pairs_are_found_until_they_are_compacted() {
+    let mut bench = Bench::new();
+    bench.put("a", "1", 0);
+    bench.put("a", "2", 0);
+    bench.put("a", "3", 0);
+    let value = |bench: &Bench, at| {
+        bench
+            .state
+            .view()
+            .pair_at(b"a", at)
+            .map(|pair| crate::mvcc::value_of(pair))
+    };
+    assert_eq!(
+        (value(&bench, 1), value(&bench, 2), value(&bench, 9)),
+        (None, Some(b("1")), None)
+    );
+    bench.compact(3).unwrap();
+    assert_eq!((value(&bench, 2), value(&bench, 3)), (None, Some(b("2"))));
 }
 
 #[test]
