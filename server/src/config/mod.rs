@@ -18,10 +18,14 @@
 
 mod bootstrap;
 mod build;
+mod checks;
 mod flags;
 pub mod go;
+mod refusal;
 mod syntax;
 mod table;
+#[cfg(test)]
+mod testing;
 mod url;
 mod usage;
 
@@ -233,7 +237,7 @@ pub fn read(words: &[String], environment: &Environment) -> Startup {
     };
     if let Some(word) = set.arguments.first() {
         let reason = format!("{} is not a valid flag", go::quote(word));
-        return Startup::Exit(build::refused(&reason, words, Vec::new()));
+        return Startup::Exit(refusal::refused(&reason, words, Vec::new()));
     }
     if set.boolean("version") {
         return Startup::Exit(usage::versions());
@@ -251,7 +255,7 @@ fn environment_exit(
 ) -> Exit {
     match error {
         syntax::EnvironmentError::Value { .. } => {
-            build::refused(&error.to_string(), words, notices)
+            refusal::refused(&error.to_string(), words, notices)
         }
         syntax::EnvironmentError::Shadowed { variable } => {
             notices.push(record!(
