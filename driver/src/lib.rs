@@ -1,1 +1,49 @@
-//! placeholder
+//! Executors, sockets, files and timers: the one crate that names glommio.
+//!
+//! Everything is completion-style and neutral about the runtime below: buffers are owned, go in with the
+//! call and come back with the result, and no type of glommio appears in a signature. Another ring
+//! can replace it without touching the callers.
+//!
+//! ```text
+//!  probe     can this machine run us? said before anything starts
+//!  executor  run one executor on this thread; spawn, yield, sleep, now
+//!  notify    oneshot      between tasks of one executor
+//!  mailbox                between executors, and from plain threads
+//!  blocking               what the ring cannot do, on helper threads
+//!  net       Listener, Stream
+//!  file      File, AlignedBuf;  fs: directories;  lock: one owner per file
+//!  faults    tests make files fail (feature `faults`)
+//! ```
+//!
+//! Invariants:
+//! - futures here are `!Send` and belong to the executor that first polls them;
+//! - dropping a future ends the wait, never corrupts: a write in flight may still reach the disk;
+//! - no call blocks the executor's thread, except where its doc says so;
+//! - `unsafe` lives in `sys` only.
+
+#![deny(unsafe_code)]
+
+mod blocking;
+mod executor;
+pub mod faults;
+mod file;
+pub mod fs;
+mod lock;
+mod mailbox;
+mod net;
+mod notify;
+mod oneshot;
+mod probe;
+mod sys;
+mod time;
+
+pub use blocking::blocking;
+pub use executor::{DriverError, ExecutorConfig, Task, need_yield, run, spawn, yield_now};
+pub use file::{AlignedBuf, Allocate, BLOCK_SIZE_BYTES, Caching, File};
+pub use lock::{FileLock, LockError};
+pub use mailbox::{Mailbox, MailboxSender, SendError, mailbox};
+pub use net::{ListenOptions, Listener, Stream};
+pub use notify::{Notified, Notify};
+pub use oneshot::{Closed, Receiver, Sender, oneshot};
+pub use probe::{ProbeError, probe};
+pub use time::{Elapsed, Sleep, now, sleep, timeout};

@@ -6,3 +6,10 @@ pub mod h2;
 pub mod hpack;
 pub mod http;
 pub mod http1;
+mod limits;
+mod metadata;
+mod server;
+
+pub use limits::{Limits, Rate};
+pub use metadata::{Metadata, Records};
+pub use server::{CallId, ServerConnection, ServerEvent};

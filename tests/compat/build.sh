@@ -38,7 +38,6 @@ build . \
     etcdutl=go.etcd.io/etcd/etcdutl/v3 \
     benchmark=go.etcd.io/etcd/v3/tools/benchmark \
     bbolt=go.etcd.io/bbolt/cmd/bbolt \
-    etcd-dump-logs=go.etcd.io/etcd/v3/tools/etcd-dump-logs \
     h2spec=github.com/summerwind/h2spec/cmd/h2spec
 build etcd36 \
     etcd=go.etcd.io/etcd/server/v3 \

@@ -37,6 +37,8 @@ const (
 	smallValueLen  = 48
 	bigValueLen    = 8 << 10
 	unknownEnumNum = 9
+	leaseOfZero    = 77 // granted where no id was chosen
+	leaseUnknown   = 999_999
 )
 
 func newGenerator(seed uint64, leases leaseChoice) *Generator {
@@ -61,7 +63,7 @@ func (g *Generator) call() Call {
 	case n < 690:
 		return Call{Method: methodDeleteRange, Request: g.deleteRange()}
 	case n < 890:
-		return Call{Method: methodTxn, Request: g.txn(0)}
+		return Call{Method: methodTxn, Request: harmless(g.txn(0))}
 	case n < 900:
 		return g.compact()
 	case n < 925:
@@ -144,7 +146,7 @@ func (g *Generator) lease() int64 {
 	case g.one(20):
 		return 0
 	case g.one(20):
-		return 999_999
+		return leaseUnknown
 	case g.leases == leasesOfServer && !g.one(4):
 		return Lease(number)
 	case g.one(6):
@@ -241,7 +243,7 @@ func (g *Generator) grant() Call {
 		request.ID = g.lease()
 	}
 	if request.ID == 0 {
-		request.ID = 77
+		request.ID = leaseOfZero
 	}
 	return Call{Method: methodLeaseGrant, Request: request}
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// shownMax is how many steps before a difference are kept whole and reported.
+const shownMax = 60
+
 // Run makes the calls one by one on a fresh pair of servers, up to the first
 // difference. It returns the steps taken; the last one has the difference, if any.
 func Run(setup Setup, calls []Call) ([]Step, error) {
@@ -17,7 +20,13 @@ func Run(setup Setup, calls []Call) ([]Step, error) {
 	var steps []Step
 	for _, call := range calls {
 		step := pair.Do(call)
+		if !pair.reference.server.Running() {
+			return steps, fmt.Errorf("the reference ended at %s:\n%s", step.Call, pair.reference.server.LogTail())
+		}
 		steps = append(steps, step)
+		if old := len(steps) - 1 - shownMax; old >= 0 {
+			steps[old].Reference.Response, steps[old].Subject.Response = nil, nil
+		}
 		if step.Difference != "" {
 			break
 		}
@@ -53,7 +62,6 @@ func Shrink(setup Setup, calls []Call, budget time.Duration) []Call {
 // Report prints a history that ends in a difference.
 func Report(steps []Step) string {
 	var text strings.Builder
-	const shownMax = 60
 	for i, step := range steps {
 		switch {
 		case i == len(steps)-1:

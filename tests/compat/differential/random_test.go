@@ -14,7 +14,7 @@ import (
 // Environment variables that steer the random workloads.
 const (
 	seedVariable   = "ETCORE_SEED"
-	callsVariable  = "ETCORE_CALLS"
+	callsVariable  = "ETCORE_DIFF_OPS"
 	shrinkVariable = "ETCORE_SHRINK_SECONDS"
 )
 
@@ -45,6 +45,7 @@ func pairSetup(t *testing.T) Setup {
 // requireSame fails with a shrunk history where two servers differ.
 func requireSame(t *testing.T, setup Setup, calls []Call) []Step {
 	t.Helper()
+	start := time.Now()
 	steps, err := Run(setup, calls)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +54,8 @@ func requireSame(t *testing.T, setup Setup, calls []Call) []Step {
 		t.Logf("%d calls alike: %v", len(steps), codesOf(steps))
 		return steps
 	}
-	budget := time.Duration(number(t, shrinkVariable, 60)) * time.Second
+	// A long history takes long to run again.
+	budget := max(time.Duration(number(t, shrinkVariable, 60))*time.Second, 10*time.Since(start))
 	t.Logf("call %d differs; shrinking", len(steps))
 	shrunk, err := Run(setup, Shrink(setup, calls[:len(steps)], budget))
 	if err != nil || !differs(shrunk) {

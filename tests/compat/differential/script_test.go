@@ -111,6 +111,10 @@ func refusedRequests() []Call {
 		txn(nil, ops(put("a", "1"), delRange("a", "b")), nil),
 		txn(nil, ops(delRange("a", "b"), put("a", "1")), nil),
 		txn(nil, ops(del("a"), delRange("a", "b"), del("a")), nil),
+		// An open end does not count as overlapping, in either order.
+		put("o", "1"), txn(nil, ops(delRange("n", "\x00"), put("o", "2")), nil), get("o"),
+		txn(nil, ops(put("o", "3"), delRange("\x00", "\x00")), nil), get("o"),
+		txn(nil, ops(delRange("z", "a"), put("o", "3"), delRange("o", "o")), nil), get("o"),
 		txn(nil, ops(get("")), nil), txn(nil, nil, ops(put("", ""))), txn(nil, ops(del("")), nil),
 		txn(nil, ops(getWith(&pb.RangeRequest{Key: []byte("a"), SortOrder: 7})), nil),
 		txn(nil, ops(put("b", "1"), getWith(&pb.RangeRequest{Key: []byte("a"), Revision: 100})), nil),

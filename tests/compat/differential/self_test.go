@@ -70,7 +70,7 @@ func requireShort(t *testing.T, setup Setup, calls []Call) {
 	if !differs(steps) || len(steps) > enough {
 		t.Fatalf("%d calls shrunk to %d:\n%s", len(calls), len(steps), Report(steps))
 	}
-	t.Logf("%d calls shrunk to %d:\n%s", len(calls), len(steps), Report(steps))
+	t.Logf("%d calls shrunk to %d", len(calls), len(steps))
 }
 
 func referenceWithItself(t *testing.T) Setup {

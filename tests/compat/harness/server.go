@@ -42,10 +42,10 @@ type Server struct {
 	Program  Program
 	DataDir  string
 	Endpoint string // host:port of the client listener
+	Peer     string // host:port of the peer listener
 
 	flags   []string
 	logPath string
-	ports   []int
 	command *exec.Cmd
 	exited  chan struct{}
 }
@@ -101,8 +101,8 @@ func (s *Server) startOnNewPorts() error {
 	if err != nil {
 		return err
 	}
-	s.ports = ports
 	s.Endpoint = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	s.Peer = fmt.Sprintf("127.0.0.1:%d", ports[1])
 	return s.start()
 }
 
@@ -142,13 +142,12 @@ func (s *Server) start() error {
 }
 
 func (s *Server) arguments() []string {
-	peer := fmt.Sprintf("http://127.0.0.1:%d", s.ports[1])
 	return append([]string{
 		"--name=default",
 		"--data-dir=" + s.DataDir,
 		"--listen-client-urls=http://" + s.Endpoint,
 		"--advertise-client-urls=" + AdvertisedClientURL,
-		"--listen-peer-urls=" + peer,
+		"--listen-peer-urls=http://" + s.Peer,
 		"--initial-advertise-peer-urls=" + AdvertisedPeerURL,
 		"--initial-cluster=default=" + AdvertisedPeerURL,
 	}, s.flags...)

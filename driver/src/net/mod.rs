@@ -1,0 +1,7 @@
+//! TCP: listeners and connected streams.
+
+mod listener;
+mod stream;
+
+pub use listener::{ListenOptions, Listener};
+pub use stream::Stream;

@@ -1,0 +1,138 @@
+//! Whether this machine can run us, asked before glommio would panic.
+//!
+//! [`probe`] makes one small ring by hand, asks which operations the kernel knows, and looks at the
+//! limit on locked memory. Its errors say what to change.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::sys;
+
+/// `IORING_OP_TEE`, the last operation of Linux 5.8, the oldest kernel that glommio accepts.
+const LAST_OP_OF_LINUX_5_8: u8 = 33;
+/// glommio refuses to start below this limit.
+const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// Why io_uring cannot be used. All of these are the administrator's to fix; a retry does not help.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    #[error("this kernel has no io_uring; Linux 5.8 or newer is needed")]
+    Missing,
+    #[error(
+        "this kernel's io_uring is too old (last operation {last_op}); Linux 5.8 or newer is needed"
+    )]
+    TooOld { last_op: u8 },
+    #[error(
+        "io_uring is switched off on this host (sysctl kernel.io_uring_disabled = {value}); set it to 0, \
+         or to 1 and give this process CAP_SYS_ADMIN or a group in kernel.io_uring_group"
+    )]
+    Disabled { value: String },
+    #[error(
+        "io_uring is forbidden to this process, usually by a container's seccomp profile; allow the calls \
+         io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt seccomp=<profile>, \
+         Kubernetes: securityContext.seccompProfile)"
+    )]
+    Forbidden,
+    #[error(
+        "the limit on locked memory is {limit_bytes} bytes and at least {needed_bytes} are needed; raise it \
+         (ulimit -l, LimitMEMLOCK= in a systemd unit, --ulimit memlock= for a container)"
+    )]
+    MemLock { limit_bytes: u64, needed_bytes: u64 },
+    #[error(
+        "no memory for an io_uring; raise the limit on locked memory (ulimit -l, LimitMEMLOCK=)"
+    )]
+    NoMemory,
+    #[error("io_uring cannot be set up: {0}")]
+    Other(#[source] io::Error),
+}
+
+/// Checks that executors can start here. Costs a few system calls.
+///
+/// Raises the soft limit on locked memory to the hard one if it is too low.
+///
+/// # Errors
+/// [`ProbeError`] says what is missing and what to change.
+pub fn probe() -> Result<(), ProbeError> {
+    raise_memlock()?;
+    let ring = sys::ring_setup(4).map_err(|error| setup_error(error, disabled_sysctl()))?;
+    match sys::ring_last_op(&ring) {
+        Ok(last_op) if last_op >= LAST_OP_OF_LINUX_5_8 => Ok(()),
+        Ok(last_op) => Err(ProbeError::TooOld { last_op }),
+        // Before Linux 5.6 the question itself is unknown.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(ProbeError::TooOld { last_op: 0 })
+        }
+        Err(error) => Err(setup_error(error, None)),
+    }
+}
+
+fn raise_memlock() -> Result<(), ProbeError> {
+    let limit = getrlimit(Resource::Memlock);
+    let Some(current) = limit.current else {
+        return Ok(());
+    };
+    if current >= MEMLOCK_BYTES_MIN {
+        return Ok(());
+    }
+    let raised = setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    let limit_bytes = limit.maximum.unwrap_or(u64::MAX);
+    if raised.is_err() || limit_bytes < MEMLOCK_BYTES_MIN {
+        return Err(ProbeError::MemLock {
+            limit_bytes: current,
+            needed_bytes: MEMLOCK_BYTES_MIN,
+        });
+    }
+    Ok(())
+}
+
+/// The value of the sysctl that switches io_uring off, if it does.
+fn disabled_sysctl() -> Option<String> {
+    let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    let value = value.trim();
+    (value != "0").then(|| value.to_owned())
+}
+
+fn setup_error(error: io::Error, disabled: Option<String>) -> ProbeError {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => ProbeError::Missing,
+        Some(libc::EPERM | libc::EACCES) => match disabled {
+            Some(value) => ProbeError::Disabled { value },
+            None => ProbeError::Forbidden,
+        },
+        Some(libc::ENOMEM) => ProbeError::NoMemory,
+        _ => ProbeError::Other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_passes() {
+        probe().unwrap();
+    }
+
+    #[test]
+    fn each_refusal_names_its_cure() {
+        let of = |errno, sysctl: Option<&str>| {
+            setup_error(
+                io::Error::from_raw_os_error(errno),
+                sysctl.map(str::to_owned),
+            )
+            .to_string()
+        };
+        assert!(of(libc::ENOSYS, None).contains("5.8"));
+        assert!(of(libc::EPERM, None).contains("seccomp"));
+        assert!(of(libc::EPERM, Some("2")).contains("kernel.io_uring_disabled = 2"));
+        assert!(of(libc::ENOMEM, None).contains("LimitMEMLOCK"));
+    }
+}

@@ -1,0 +1,134 @@
+//! The versions of one key.
+
+use crate::tail::TailPosition;
+use crate::types::{LeaseId, Revision};
+
+/// One version of a key: a put or a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub revision: Revision,
+    /// Main revision of the put that made this generation; 0 for a tombstone.
+    pub create_revision: i64,
+    /// Puts since the generation began, from 1; 0 for a tombstone.
+    pub version: i64,
+    pub lease: LeaseId,
+    /// Where the pair stands.
+    pub position: TailPosition,
+}
+
+impl Version {
+    pub fn tombstone(revision: Revision, position: TailPosition) -> Self {
+        Version {
+            revision,
+            create_revision: 0,
+            version: 0,
+            lease: LeaseId::NONE,
+            position,
+        }
+    }
+
+    /// False for a tombstone.
+    pub fn is_live(&self) -> bool {
+        self.version != 0
+    }
+}
+
+/// The versions of one key, ascending. The newest stands apart: most keys have no other, and most reads want it.
+#[derive(Debug)]
+pub(super) struct Chain {
+    newest: Version,
+    older: Vec<Version>,
+}
+
+impl Chain {
+    pub(super) fn new(version: Version) -> Self {
+        Chain {
+            newest: version,
+            older: Vec::new(),
+        }
+    }
+
+    pub(super) fn newest(&self) -> &Version {
+        &self.newest
+    }
+
+    pub(super) fn push(&mut self, version: Version) {
+        assert!(
+            version.revision > self.newest.revision,
+            "a key's versions ascend: {} after {}",
+            version.revision,
+            self.newest.revision
+        );
+        self.older
+            .push(std::mem::replace(&mut self.newest, version));
+    }
+
+    pub(super) fn at(&self, main: i64) -> Option<&Version> {
+        if self.newest.revision.main <= main {
+            return Some(&self.newest);
+        }
+        let count = self
+            .older
+            .partition_point(|version| version.revision.main <= main);
+        self.older.get(count.checked_sub(1)?)
+    }
+
+    pub(super) fn holds(&self, revision: Revision) -> bool {
+        self.newest.revision == revision
+            || self
+                .older
+                .binary_search_by_key(&revision, |version| version.revision)
+                .is_ok()
+    }
+
+    /// Removes what a compaction at `main` makes unreachable; true if nothing is left.
+    pub(super) fn compact(&mut self, main: i64) -> bool {
+        let gone = |version: &Version| !version.is_live() && version.revision.main < main;
+        if self.newest.revision.main <= main {
+            self.older = Vec::new();
+            return gone(&self.newest);
+        }
+        let count = self
+            .older
+            .partition_point(|version| version.revision.main <= main);
+        let Some(kept) = count.checked_sub(1) else {
+            return false;
+        };
+        let remove = kept + usize::from(gone(&self.older[kept]));
+        self.older.drain(..remove);
+        self.older.shrink_to(self.older.len() * 2);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(main: i64, sub: i64, version: i64) -> Version {
+        Version {
+            revision: Revision::new(main, sub),
+            create_revision: main,
+            version,
+            lease: LeaseId::NONE,
+            position: TailPosition(0),
+        }
+    }
+
+    #[test]
+    fn one_request_may_change_a_key_twice() {
+        let mut chain = Chain::new(version(2, 0, 1));
+        chain.push(version(3, 0, 0));
+        chain.push(version(3, 1, 1));
+        assert_eq!(chain.at(3), Some(&version(3, 1, 1)));
+        assert_eq!(chain.at(2), Some(&version(2, 0, 1)));
+        assert!(!chain.compact(3));
+        assert_eq!((chain.at(2), chain.at(3)), (None, Some(&version(3, 1, 1))));
+    }
+
+    #[test]
+    #[should_panic(expected = "ascend")]
+    fn an_older_version_is_refused() {
+        Chain::new(version(2, 1, 1)).push(version(2, 1, 2));
+    }
+}

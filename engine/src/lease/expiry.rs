@@ -1,0 +1,408 @@
+//! The leader's clock for leases: deadlines, renewals, and which leases to revoke now.
+//!
+//! Volatile: a new leader starts from what is replicated ([`super::Leases`]) and gives every lease its whole remaining
+//! time again. Time is whatever monotonic clock the caller uses, handed in as a `Duration` from any fixed origin.
+//!
+//! Order of calls: `promote` when this member begins to lead, `demote` when it ends; between them `on_granted` and
+//! `on_revoked` for each applied effect, `renew` for keep-alives, and `poll_expired` twice a second: each lease it names
+//! wants one LeaseRevoke proposal. A lease whose revocation did not come through is named again after a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Leases;
+use crate::types::LeaseId;
+
+/// More leases than this may have piled up while nobody led, and are spread.
+const REVOKE_RATE_PER_S: usize = 1000;
+
+/// So many may expire per second after they were spread: fewer than can be revoked, so that others come through.
+const SPREAD_PER_S: u32 = 750;
+
+/// When an expired lease is named again if it is still there.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// Choices of the cluster about leases' time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExpiryOptions {
+    /// How often the remaining TTL of a long lease is put into the log; `None`: never.
+    pub checkpoint_interval: Option<Duration>,
+}
+
+/// Why a lease was not renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenewError {
+    /// This member does not lead: ask the one that does.
+    #[error("not a primary lessor")]
+    NotPrimary,
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// It ran out and its revocation is under way: wait for that, then answer as for an unknown lease.
+    #[error("lease has expired and is being revoked")]
+    Expired,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: Duration,
+    /// When it is looked at next: `at`, or later once it was named.
+    wake: Duration,
+    /// When its remaining TTL goes into the log.
+    checkpoint: Option<Duration>,
+}
+
+/// Deadlines of all leases while this member leads; empty otherwise. See the module text.
+#[derive(Debug, Default)]
+pub struct Expiry {
+    options: ExpiryOptions,
+    primary: bool,
+    deadlines: BTreeMap<LeaseId, Deadline>,
+    wakes: BTreeSet<(Duration, LeaseId)>,
+    checkpoints: BTreeSet<(Duration, LeaseId)>,
+}
+
+impl Expiry {
+    pub fn new(options: ExpiryOptions) -> Self {
+        Expiry {
+            options,
+            ..Expiry::default()
+        }
+    }
+
+    pub fn is_primary(&self) -> bool {
+        self.primary
+    }
+
+    /// This member leads from `now` on: every lease gets its remaining TTL and `extend` (an election timeout). Where
+    /// many would end together they are put off, so that the revocations can keep up.
+    pub fn promote(&mut self, now: Duration, extend: Duration, leases: &Leases) {
+        self.demote();
+        self.primary = true;
+        for (id, lease) in leases.iter() {
+            self.set(id, now + extend + seconds(lease.remaining_ttl()), now);
+        }
+        if leases.len() >= REVOKE_RATE_PER_S {
+            self.spread(now, extend, leases);
+        }
+    }
+
+    /// Windows of one second from the first deadline in it; whoever is past the number that a window bears is put off.
+    fn spread(&mut self, now: Duration, extend: Duration, leases: &Leases) {
+        let order: Vec<(Duration, LeaseId)> = self.wakes.iter().copied().collect();
+        let Some(&(first, _)) = order.first() else {
+            return;
+        };
+        let mut base = first;
+        let mut window = base + Duration::from_secs(1);
+        let mut expires = 0_u32;
+        for (at, id) in order {
+            if at > window {
+                base = at;
+                window = base + Duration::from_secs(1);
+                expires = 1;
+                continue;
+            }
+            expires += 1;
+            if expires <= SPREAD_PER_S {
+                continue;
+            }
+            let delay = (Duration::from_secs(1) * expires / SPREAD_PER_S).saturating_sub(at - base);
+            window = base + delay;
+            let left = leases
+                .get(id)
+                .map_or(Duration::ZERO, |lease| seconds(lease.remaining_ttl()));
+            self.set(id, now + delay + extend + left, now);
+        }
+    }
+
+    /// This member leads no more: nothing expires here.
+    pub fn demote(&mut self) {
+        *self = Expiry::new(self.options);
+    }
+
+    /// A grant was applied.
+    pub fn on_granted(&mut self, now: Duration, id: LeaseId, ttl: i64) {
+        if self.primary {
+            self.set(id, now + seconds(ttl), now);
+        }
+    }
+
+    /// A revocation was applied.
+    pub fn on_revoked(&mut self, id: LeaseId) {
+        self.unset(id);
+    }
+
+    /// A checkpoint was applied: the next one is due an interval later.
+    pub fn on_checkpointed(&mut self, now: Duration, id: LeaseId) {
+        if let Some(deadline) = self.deadlines.get(&id).copied() {
+            self.schedule_checkpoint(id, deadline.at, now);
+        }
+    }
+
+    /// A keep-alive: the lease gets its whole TTL again. Answers the TTL in seconds. If the lease was checkpointed
+    /// ([`super::Lease::is_checkpointed`]), the caller also proposes a checkpoint of 0.
+    pub fn renew(
+        &mut self,
+        now: Duration,
+        id: LeaseId,
+        leases: &Leases,
+    ) -> Result<i64, RenewError> {
+        if !self.primary {
+            return Err(RenewError::NotPrimary);
+        }
+        let lease = leases.get(id).ok_or(RenewError::LeaseNotFound)?;
+        if self
+            .deadlines
+            .get(&id)
+            .is_some_and(|deadline| deadline.at <= now)
+        {
+            return Err(RenewError::Expired);
+        }
+        self.set(id, now + seconds(lease.ttl()), now);
+        Ok(lease.ttl())
+    }
+
+    /// Up to `limit` leases whose time is over, longest over first. Each is named again after three seconds unless it
+    /// was revoked.
+    pub fn poll_expired(&mut self, now: Duration, limit: usize) -> Vec<LeaseId> {
+        let mut expired = Vec::new();
+        while expired.len() < limit
+            && let Some(&(wake, id)) = self.wakes.first()
+            && wake <= now
+        {
+            self.wakes.pop_first();
+            if let Some(deadline) = self.deadlines.get_mut(&id) {
+                deadline.wake = now + RETRY;
+                self.wakes.insert((deadline.wake, id));
+                expired.push(id);
+            }
+        }
+        expired
+    }
+
+    /// Up to `limit` leases whose remaining TTL (whole seconds, rounded up) should go into the log now.
+    pub fn poll_checkpoints(&mut self, now: Duration, limit: usize) -> Vec<(LeaseId, i64)> {
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some(&(at, id)) = self.checkpoints.first()
+            && at <= now
+        {
+            self.checkpoints.pop_first();
+            let Some(deadline) = self.deadlines.get_mut(&id) else {
+                continue;
+            };
+            deadline.checkpoint = None;
+            let left = deadline.at.saturating_sub(now);
+            let remaining = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            if remaining > 0 {
+                due.push((id, i64::try_from(remaining).unwrap_or(i64::MAX)));
+            }
+        }
+        due
+    }
+
+    /// When the next of [`Expiry::poll_expired`] and [`Expiry::poll_checkpoints`] has something.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let first = |set: &BTreeSet<(Duration, LeaseId)>| set.first().map(|&(at, _)| at);
+        [first(&self.wakes), first(&self.checkpoints)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whole seconds left, rounded down; negative once it is over. `None`: unknown, or this member does not lead.
+    pub fn remaining(&self, now: Duration, id: LeaseId) -> Option<i64> {
+        let at = self.deadlines.get(&id)?.at;
+        let whole = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        Some(match at.checked_sub(now) {
+            Some(left) => whole(left),
+            // As a truncating division does: 0 until a whole second is over.
+            None => -whole(now - at),
+        })
+    }
+
+    /// Lease ids by remaining life, soonest first.
+    pub fn by_deadline(&self) -> Vec<LeaseId> {
+        let mut order: Vec<(Duration, LeaseId)> = self
+            .deadlines
+            .iter()
+            .map(|(&id, deadline)| (deadline.at, id))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn set(&mut self, id: LeaseId, at: Duration, now: Duration) {
+        self.unset(id);
+        self.deadlines.insert(
+            id,
+            Deadline {
+                at,
+                wake: at,
+                checkpoint: None,
+            },
+        );
+        self.wakes.insert((at, id));
+        self.schedule_checkpoint(id, at, now);
+    }
+
+    fn unset(&mut self, id: LeaseId) {
+        if let Some(deadline) = self.deadlines.remove(&id) {
+            self.wakes.remove(&(deadline.wake, id));
+            if let Some(checkpoint) = deadline.checkpoint {
+                self.checkpoints.remove(&(checkpoint, id));
+            }
+        }
+    }
+
+    /// Only leases that outlive the interval are worth a checkpoint.
+    fn schedule_checkpoint(&mut self, id: LeaseId, at: Duration, now: Duration) {
+        let Some(interval) = self.options.checkpoint_interval else {
+            return;
+        };
+        let Some(deadline) = self.deadlines.get_mut(&id) else {
+            return;
+        };
+        if let Some(former) = deadline.checkpoint.take() {
+            self.checkpoints.remove(&(former, id));
+        }
+        if at.saturating_sub(now) > interval {
+            deadline.checkpoint = Some(now + interval);
+            self.checkpoints.insert((now + interval, id));
+        }
+    }
+}
+
+fn seconds(ttl: i64) -> Duration {
+    Duration::from_secs(u64::try_from(ttl).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tail::Tail;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn leases(ttls: &[(i64, i64)]) -> Leases {
+        let (mut leases, mut tail) = (Leases::default(), Tail::new());
+        for &(id, ttl) in ttls {
+            leases.grant(LeaseId(id), ttl, 1, &mut tail).unwrap();
+        }
+        leases
+    }
+
+    #[test]
+    fn only_a_leader_counts() {
+        let leases = leases(&[(1, 5)]);
+        let mut expiry = Expiry::default();
+        expiry.on_granted(s(0), LeaseId(1), 5);
+        assert_eq!(
+            expiry.renew(s(1), LeaseId(1), &leases),
+            Err(RenewError::NotPrimary)
+        );
+        assert_eq!(
+            (expiry.remaining(s(1), LeaseId(1)), expiry.next_timeout()),
+            (None, None)
+        );
+        assert!(expiry.poll_expired(s(100), 10).is_empty());
+    }
+
+    #[test]
+    fn a_new_leader_gives_the_remaining_time_and_the_extension() {
+        let mut leases = leases(&[(1, 10), (2, 20)]);
+        leases.checkpoint(LeaseId(2), 4, false, &mut Tail::new());
+        let mut expiry = Expiry::default();
+        expiry.promote(s(100), s(1), &leases);
+        assert_eq!(expiry.remaining(s(100), LeaseId(1)), Some(11));
+        assert_eq!(expiry.remaining(s(100), LeaseId(2)), Some(5));
+        assert_eq!(expiry.by_deadline(), [LeaseId(2), LeaseId(1)]);
+        assert_eq!(
+            expiry.remaining(Duration::from_millis(100_500), LeaseId(2)),
+            Some(4)
+        );
+        expiry.demote();
+        assert_eq!(expiry.remaining(s(100), LeaseId(1)), None);
+    }
+
+    #[test]
+    fn expired_leases_are_named_until_revoked() {
+        let leases = leases(&[(1, 5), (2, 5), (3, 9)]);
+        let mut expiry = Expiry::default();
+        expiry.promote(s(0), s(0), &leases);
+        assert!(
+            expiry
+                .poll_expired(Duration::from_millis(4999), 10)
+                .is_empty()
+        );
+        assert_eq!(expiry.poll_expired(s(5), 1), [LeaseId(1)]);
+        assert_eq!(expiry.poll_expired(s(5), 10), [LeaseId(2)]);
+        assert!(expiry.poll_expired(s(7), 10).is_empty());
+        expiry.on_revoked(LeaseId(2));
+        assert_eq!(expiry.poll_expired(s(8), 10), [LeaseId(1)]);
+        assert_eq!(expiry.next_timeout(), Some(s(9)));
+    }
+
+    #[test]
+    fn renewing_starts_anew_unless_it_is_over() {
+        let leases = leases(&[(1, 5)]);
+        let mut expiry = Expiry::default();
+        expiry.promote(s(0), s(0), &leases);
+        assert_eq!(expiry.renew(s(4), LeaseId(1), &leases), Ok(5));
+        assert!(expiry.poll_expired(s(8), 10).is_empty());
+        assert_eq!(
+            expiry.renew(s(9), LeaseId(1), &leases),
+            Err(RenewError::Expired)
+        );
+        assert_eq!(
+            expiry.renew(s(9), LeaseId(7), &leases),
+            Err(RenewError::LeaseNotFound)
+        );
+        assert_eq!(
+            expiry.remaining(Duration::from_millis(9500), LeaseId(1)),
+            Some(0)
+        );
+        assert_eq!(expiry.poll_expired(s(9), 10), [LeaseId(1)]);
+    }
+
+    #[test]
+    fn a_pile_of_leases_is_spread_over_seconds() {
+        let many: Vec<(i64, i64)> = (1..=3000).map(|id| (id, 10)).collect();
+        let leases = leases(&many);
+        let mut expiry = Expiry::default();
+        expiry.promote(s(0), s(0), &leases);
+        let mut second = 10;
+        let mut total = 0;
+        while total < 3000 {
+            let expired = expiry.poll_expired(s(second), 3000);
+            let count = expired.len();
+            assert!(
+                count <= 2 * SPREAD_PER_S as usize,
+                "{count} in second {second}"
+            );
+            expired.into_iter().for_each(|id| expiry.on_revoked(id));
+            total += count;
+            second += 1;
+            assert!(second < 20);
+        }
+        assert!(second >= 13);
+    }
+
+    #[test]
+    fn long_leases_are_checkpointed_each_interval() {
+        let leases = leases(&[(1, 1000), (2, 200)]);
+        let mut expiry = Expiry::new(ExpiryOptions {
+            checkpoint_interval: Some(s(300)),
+        });
+        expiry.promote(s(0), s(0), &leases);
+        assert!(expiry.poll_checkpoints(s(299), 10).is_empty());
+        assert_eq!(expiry.poll_checkpoints(s(300), 10), [(LeaseId(1), 700)]);
+        assert!(expiry.poll_checkpoints(s(300), 10).is_empty());
+        expiry.on_checkpointed(s(301), LeaseId(1));
+        assert_eq!(expiry.poll_checkpoints(s(601), 10), [(LeaseId(1), 399)]);
+        assert_eq!(expiry.renew(s(602), LeaseId(1), &leases), Ok(1000));
+        assert_eq!(expiry.poll_checkpoints(s(902), 10), [(LeaseId(1), 700)]);
+    }
+}

@@ -1,0 +1,152 @@
+//! `grpc_server_*`: calls by method and outcome.
+
+use net::grpc::Code;
+
+use super::exposition::{Exposition, Type};
+use super::value::Counter;
+use crate::method::{METHODS, Method, MethodNo};
+
+/// The number of gRPC's status codes; they count from 0.
+const CODE_COUNT: u32 = 17;
+
+/// Of these packages no series exists before a method was called.
+const ON_FIRST_USE: [&str; 2] = ["v3electionpb.", "v3lockpb."];
+
+/// Counters of all methods, by their position in [`METHODS`].
+#[derive(Debug)]
+pub(super) struct RpcMetrics {
+    methods: Box<[MethodCounters]>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MethodCounters {
+    pub(super) started: Counter,
+    pub(super) messages_received: Counter,
+    pub(super) messages_sent: Counter,
+    /// By code.
+    handled: [Counter; CODE_COUNT as usize],
+}
+
+impl Default for RpcMetrics {
+    fn default() -> Self {
+        Self {
+            methods: METHODS.iter().map(|_| MethodCounters::default()).collect(),
+        }
+    }
+}
+
+impl RpcMetrics {
+    pub(super) fn of(&self, method: MethodNo) -> &MethodCounters {
+        &self.methods[method]
+    }
+
+    pub(super) fn handled(&self, method: MethodNo, code: Code) {
+        self.methods[method].handled[code as usize].inc();
+    }
+
+    pub(super) fn collect(shards: &[&Self], out: &mut Exposition) {
+        for (number, method) in METHODS.iter().enumerate() {
+            let sum = |counter: fn(&MethodCounters) -> &Counter| -> u64 {
+                shards
+                    .iter()
+                    .map(|shard| counter(shard.of(number)).get())
+                    .sum()
+            };
+            let started = sum(|counters| &counters.started);
+            let is_late = ON_FIRST_USE
+                .iter()
+                .any(|package| method.service().starts_with(package));
+            if is_late && started == 0 {
+                continue;
+            }
+            let received = sum(|counters| &counters.messages_received);
+            let sent = sum(|counters| &counters.messages_sent);
+            collect_messages(out, method, [started, received, sent]);
+            collect_handled(shards, out, number, method);
+        }
+    }
+}
+
+fn collect_messages(out: &mut Exposition, method: &Method, counts: [u64; 3]) {
+    let families = [
+        ("grpc_server_started_total", "Calls that were started."),
+        (
+            "grpc_server_msg_received_total",
+            "Messages received from clients.",
+        ),
+        ("grpc_server_msg_sent_total", "Messages sent to clients."),
+    ];
+    let labels = [
+        ("grpc_method", method.name()),
+        ("grpc_service", method.service()),
+        ("grpc_type", method.shape.label()),
+    ];
+    for ((name, help), count) in families.into_iter().zip(counts) {
+        out.number(name, help, Type::Counter, &labels, count as f64);
+    }
+}
+
+fn collect_handled(shards: &[&RpcMetrics], out: &mut Exposition, number: usize, method: &Method) {
+    for code in (0..CODE_COUNT).filter_map(Code::from_number) {
+        let count: u64 = shards
+            .iter()
+            .map(|shard| shard.of(number).handled[code as usize].get())
+            .sum();
+        let labels = [
+            ("grpc_code", code.name()),
+            ("grpc_method", method.name()),
+            ("grpc_service", method.service()),
+            ("grpc_type", method.shape.label()),
+        ];
+        let help = "Calls that were completed, by their status.";
+        out.number(
+            "grpc_server_handled_total",
+            help,
+            Type::Counter,
+            &labels,
+            count as f64,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method;
+
+    fn page(shards: &[&RpcMetrics]) -> String {
+        let mut out = Exposition::default();
+        RpcMetrics::collect(shards, &mut out);
+        out.finish()
+    }
+
+    #[test]
+    fn all_but_lock_and_election_are_there_from_the_start() {
+        let text = page(&[&RpcMetrics::default()]);
+        let count = |prefix: &str| text.lines().filter(|line| line.starts_with(prefix)).count();
+        assert_eq!(count("grpc_server_started_total{"), 45);
+        assert_eq!(count("grpc_server_msg_received_total{"), 45);
+        assert_eq!(count("grpc_server_msg_sent_total{"), 45);
+        assert_eq!(count("grpc_server_handled_total{"), 45 * 17);
+        assert!(!text.contains("v3lockpb"));
+    }
+
+    #[test]
+    fn shards_are_summed_and_lines_look_like_etcds() {
+        let put = method::find("/etcdserverpb.KV/Put").unwrap();
+        let lock = method::find("/v3lockpb.Lock/Lock").unwrap();
+        let (one, two) = (RpcMetrics::default(), RpcMetrics::default());
+        one.of(put).started.inc();
+        two.of(put).started.inc();
+        two.handled(put, Code::Ok);
+        two.of(lock).started.inc();
+        let text = page(&[&one, &two]);
+        for line in [
+            "grpc_server_started_total{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 2\n",
+            "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 1\n",
+            "grpc_server_started_total{grpc_method=\"Lock\",grpc_service=\"v3lockpb.Lock\",grpc_type=\"unary\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+}

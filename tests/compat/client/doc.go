@@ -1,0 +1,2 @@
+// Package client uses servers through etcd's own Go client.
+package client

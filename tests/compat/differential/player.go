@@ -1,0 +1,43 @@
+package differential
+
+import (
+	"google.golang.org/grpc"
+)
+
+// Player applies a workload to one server, for tests that need its traces on disk.
+type Player struct {
+	side     side
+	revision int64
+}
+
+// NewPlayer plays on a server with a fresh store.
+func NewPlayer(connection *grpc.ClientConn) *Player {
+	return &Player{side: side{connection: connection, leases: newLeaseNames()}, revision: 1}
+}
+
+// Play makes the calls one by one; what is refused is part of the workload.
+func (p *Player) Play(calls []Call) []Outcome {
+	outcomes := make([]Outcome, 0, len(calls))
+	for _, call := range calls {
+		outcome := p.side.do(call, p.revision)
+		if revision := headerRevision(outcome.Response); revision > p.revision {
+			p.revision = revision
+		}
+		outcomes = append(outcomes, outcome)
+	}
+	return outcomes
+}
+
+// Workload is a random workload whose leases live long and have known ids.
+func Workload(seed uint64, count int) []Call {
+	return newGenerator(seed, leasesOfClient).Calls(count)
+}
+
+// WorkloadLeases are all ids that the leases of a Workload may have.
+func WorkloadLeases() []int64 {
+	ids := []int64{leaseOfZero, leaseUnknown}
+	for number := int64(1); number <= leaseCount; number++ {
+		ids = append(ids, number, -number)
+	}
+	return ids
+}
