@@ -45,6 +45,12 @@ pub enum BootstrapError {
         "--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={cluster}"
     )]
     NotInCluster { missing: String, cluster: String },
+    #[error("failed to resolve {advertised} to match --initial-cluster={cluster} ({reason})")]
+    NotResolved {
+        advertised: String,
+        cluster: String,
+        reason: String,
+    },
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
     #[error(
@@ -117,10 +123,17 @@ impl Config {
             .iter()
             .map(|text| format!("{}={text}", self.name))
             .collect();
-        Err(BootstrapError::NotInCluster {
-            missing: missing.join(","),
-            cluster: cluster.join(","),
-        })
+        let cluster = cluster.join(",");
+        if missing.is_empty() {
+            let advertised = advertised.join(",");
+            return Err(BootstrapError::NotResolved {
+                advertised,
+                cluster,
+                reason,
+            });
+        }
+        let missing = missing.join(",");
+        Err(BootstrapError::NotInCluster { missing, cluster })
     }
 }
 
@@ -297,6 +310,10 @@ mod tests {
             (
                 "a=http://127.0.0.1:23801,a=http://127.0.0.1:23803",
                 "--initial-cluster has a=http://127.0.0.1:23803 but missing from --initial-advertise-peer-urls=http://127.0.0.1:23801 (len([\"http://127.0.0.1:23801\"]) != len([\"http://127.0.0.1:23801\" \"http://127.0.0.1:23803\"]))",
+            ),
+            (
+                "a=http://127.0.0.1:23801,a=http://127.0.0.1:23801",
+                "failed to resolve http://127.0.0.1:23801 to match --initial-cluster=a=http://127.0.0.1:23801 (len([\"http://127.0.0.1:23801\"]) != len([\"http://127.0.0.1:23801\" \"http://127.0.0.1:23801\"]))",
             ),
             (
                 "a=http://127.0.0.1:23801,b=http://127.0.0.1:23801",

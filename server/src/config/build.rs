@@ -62,16 +62,18 @@ impl Builder {
         let name = self.set.text("name");
         let initial_cluster = self.replace_default_host(&mut checked, &name, default_host);
         let data_dir = self.data_dir(&name);
-        let listen_peer_urls = listeners(&checked.listen_peer, "--listen-peer-urls", |_| {
-            "KeyFile and CertFile must both be present[key: , cert: ]".to_owned()
+        let listen_peer_urls = listeners(&checked.listen_peer, "--listen-peer-urls", |url| {
+            format!(
+                "cannot listen on TLS for {}: KeyFile and CertFile are not presented",
+                url.authority()
+            )
         })?;
         let listen_client_urls = listeners(
             &checked.listen_client,
             "--listen-client-urls",
             |url| {
                 format!(
-                    "TLS key/cert (--cert-file, --key-file) must be provided for client url {} with HTTPS scheme",
-                    url.authority()
+                    "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
                 )
             },
         )?;
@@ -293,11 +295,11 @@ mod tests {
             ),
             (
                 "--listen-client-urls=https://127.0.0.1:1",
-                "TLS key/cert (--cert-file, --key-file) must be provided for client url 127.0.0.1:1 with HTTPS scheme",
+                "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
             ),
             (
                 "--listen-peer-urls=https://127.0.0.1:1",
-                "KeyFile and CertFile must both be present[key: , cert: ]",
+                "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented",
             ),
         ];
         for (flag, text) in cases {

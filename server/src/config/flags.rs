@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Choices(&'static [&'static str]),
     /// `Name=true,Other=false`
     FeatureGates,
+    /// Whatever it is; like a bool it takes no word behind it.
+    Anything,
 }
 
 /// What etcore does with a flag.
@@ -110,7 +112,7 @@ impl Flag {
     /// Reads a value of this flag.
     pub(super) fn parse(&self, text: &str) -> Result<FlagValue, ValueError> {
         Ok(match self.kind {
-            Kind::Text => FlagValue::Text(text.to_owned()),
+            Kind::Text | Kind::Anything => FlagValue::Text(text.to_owned()),
             Kind::Bool => FlagValue::Bool(go::parse_bool(text)?),
             Kind::Signed => FlagValue::Signed(go::parse_signed(text)?),
             Kind::Unsigned => FlagValue::Unsigned(go::parse_unsigned(text)?),

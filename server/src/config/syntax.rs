@@ -102,7 +102,7 @@ impl FlagSet {
         };
         let (value, rest) = match (value, flag.kind) {
             (Some(value), _) => (value, after),
-            (None, Kind::Bool) => ("true", after),
+            (None, Kind::Bool | Kind::Anything) => ("true", after),
             (None, _) => match after.split_first() {
                 Some((next, rest)) => (next.as_str(), rest),
                 None => return Err(SyntaxError::NoValue(flag.name.to_owned())),
@@ -366,10 +366,11 @@ mod tests {
 
     #[test]
     fn ignored_flags_are_taken_with_a_warning() {
-        let set = parse(&["--vv=1", "--peer-election-timeout", "7"]).unwrap();
+        let set = parse(&["--vv=x", "--peer-election-timeout", "--name=a"]).unwrap();
         let messages: Vec<_> = set.records.iter().map(|record| &*record.message).collect();
         assert_eq!(messages, ["flag is no longer supported - ignoring"; 2]);
         assert!(set.first_unsupported().is_none());
+        assert!(set.is_set("name"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ const fn known(name: &'static str, kind: Kind, default: &'static str) -> Flag {
 const fn ignored(name: &'static str) -> Flag {
     Flag {
         name,
-        kind: Kind::Text,
+        kind: Kind::Anything,
         default: "",
         support: Support::Ignored,
         help: "",

@@ -168,23 +168,21 @@ fn split_scheme(text: &str) -> Result<(&str, &str), &'static str> {
     };
     let name = &text[..colon];
     let mut letters = name.bytes();
-    match letters.next() {
+    let is_scheme = match letters.next() {
         None => return Err("missing protocol scheme"),
-        Some(first) if !first.is_ascii_alphabetic() => {
-            // What cannot be a scheme is a path, and a path may not start like one.
-            let in_first_segment = !name.contains('/');
-            return if in_first_segment {
-                Err("first path segment in URL cannot contain colon")
-            } else {
-                Ok(("", text))
-            };
+        Some(first) => {
+            let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || b"+-.".contains(&letter);
+            first.is_ascii_alphabetic() && letters.all(is_letter)
         }
-        Some(_) => {}
+    };
+    if is_scheme {
+        return Ok((name, &text[colon + 1..]));
     }
-    if letters.all(|letter| letter.is_ascii_alphanumeric() || b"+-.".contains(&letter)) {
-        Ok((name, &text[colon + 1..]))
-    } else {
+    // What cannot be a scheme is a path, and a path may not start like one.
+    if name.contains('/') {
         Ok(("", text))
+    } else {
+        Err("first path segment in URL cannot contain colon")
     }
 }
 
@@ -202,27 +200,51 @@ fn check_authority(authority: &str) -> Result<(), String> {
     let place = authority
         .rsplit_once('@')
         .map_or(authority, |(_, place)| place);
-    let port = if place.starts_with('[') {
+    let (host, port) = if place.starts_with('[') {
         let end = place.rfind(']').ok_or("missing ']' in host")?;
-        &place[end + 1..]
+        place.split_at(end + 1)
     } else {
-        &place[place.rfind(':').unwrap_or(place.len())..]
+        place.split_at(place.find(':').unwrap_or(place.len()))
     };
-    let digits = port.strip_prefix(':');
-    let port_is_valid = match digits {
+    let port_is_valid = match port.strip_prefix(':') {
         Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()),
         None => port.is_empty(),
     };
     if !port_is_valid {
         return Err(format!("invalid port {} after host", go::quote(port)));
     }
-    match place.chars().find(|c| " \"<>\\^`{|}".contains(*c)) {
+    if let Some(escape) = find_bad_escape(host) {
+        return Err(format!("invalid URL escape {}", go::quote(escape)));
+    }
+    match host.chars().find(|c| " \\^`{|}".contains(*c)) {
         Some(bad) => Err(format!(
             "invalid character {} in host name",
             go::quote(&bad.to_string())
         )),
         None => Ok(()),
     }
+}
+
+/// The first percent sign, with up to two characters behind it, that does not escape a byte outside
+/// ASCII or (as `%25`) begin the zone of an IPv6 address.
+fn find_bad_escape(host: &str) -> Option<&str> {
+    host.match_indices('%').find_map(|(at, _)| {
+        let tail = &host[at..];
+        let end = tail
+            .char_indices()
+            .nth(3)
+            .map_or(tail.len(), |(end, _)| end);
+        let escape = &tail[..end];
+        let is_good = match escape.as_bytes() {
+            b"%25" => true,
+            [_, high, low] => {
+                let high = char::from(*high).to_digit(16);
+                high.is_some_and(|digit| digit >= 8) && low.is_ascii_hexdigit()
+            }
+            _ => false,
+        };
+        (!is_good).then_some(escape)
+    })
 }
 
 /// A URL to listen on, with the address it means.
@@ -308,8 +330,26 @@ mod tests {
         );
         assert_eq!(
             error_of("http://::1:2"),
-            "URL address does not have the form \"host:port\": http://::1:2"
+            "parse \"http://::1:2\": invalid port \"::1:2\" after host"
         );
+        assert_eq!(
+            error_of("http://[::1]x:1"),
+            "parse \"http://[::1]x:1\": invalid port \"x:1\" after host"
+        );
+        assert_eq!(
+            error_of("ht_tp://a:1"),
+            "parse \"ht_tp://a:1\": first path segment in URL cannot contain colon"
+        );
+        assert_eq!(
+            error_of("http://[fe80::1%lo]:1"),
+            "parse \"http://[fe80::1%lo]:1\": invalid URL escape \"%lo\""
+        );
+        assert_eq!(
+            error_of("http://%41:1"),
+            "parse \"http://%41:1\": invalid URL escape \"%41\""
+        );
+        assert!(Url::parse("http://[fe80::1%25lo]:1").is_ok());
+        assert!(Url::parse("http://a%:1").is_err());
         assert_eq!(
             error_of("http://a:1/x"),
             "URL must not contain a path: http://a:1/x"

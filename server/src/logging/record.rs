@@ -30,17 +30,16 @@ impl Level {
         }
     }
 
-    /// Reads the words zap takes: its lower-case names, their upper-case forms, `warning`, and
-    /// nothing at all for info.
+    /// Reads the words zap takes, in any case: its names, `warning`, and nothing at all for info.
     pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "debug" | "DEBUG" => Some(Self::Debug),
-            "info" | "INFO" | "" => Some(Self::Info),
-            "warn" | "WARN" | "warning" | "WARNING" => Some(Self::Warn),
-            "error" | "ERROR" => Some(Self::Error),
-            "dpanic" | "DPANIC" => Some(Self::DevelopmentPanic),
-            "panic" | "PANIC" => Some(Self::Panic),
-            "fatal" | "FATAL" => Some(Self::Fatal),
+        match word.to_ascii_lowercase().as_str() {
+            "debug" => Some(Self::Debug),
+            "info" | "" => Some(Self::Info),
+            "warn" | "warning" => Some(Self::Warn),
+            "error" => Some(Self::Error),
+            "dpanic" => Some(Self::DevelopmentPanic),
+            "panic" => Some(Self::Panic),
+            "fatal" => Some(Self::Fatal),
             _ => None,
         }
     }
@@ -167,7 +166,7 @@ mod tests {
         assert_eq!(Level::parse("WARN"), Some(Level::Warn));
         assert_eq!(Level::parse("warning"), Some(Level::Warn));
         assert_eq!(Level::parse(""), Some(Level::Info));
-        assert_eq!(Level::parse("Warn"), None);
+        assert_eq!(Level::parse("Warn"), Some(Level::Warn));
         assert_eq!(Level::parse("bad"), None);
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::format::Format;
 use super::record::{Level, Record};
+use crate::config::go;
 
 /// Lines that wait take at most this much memory; a burst beyond it is dropped and counted.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
@@ -39,9 +40,25 @@ impl Output {
         Ok(match self {
             Self::Stderr => Box::new(io::stderr()),
             Self::Stdout => Box::new(io::stdout()),
-            Self::File(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
+            Self::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path);
+                Box::new(file.map_err(|error| refused(path, &error))?)
+            }
         })
     }
+}
+
+/// Says which file cannot be opened, in the words of zap: `open sink "x": open x: permission denied`.
+fn refused(path: &Path, error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let reason = text
+        .split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
+    let path = path.display().to_string();
+    let text = format!("open sink {}: open {path}: {reason}", go::quote(&path));
+    io::Error::new(error.kind(), text)
 }
 
 enum Job {
@@ -242,5 +259,12 @@ mod tests {
         writer.queue(b"line\n".to_vec());
         writer.flush(Duration::from_secs(30));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nline\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named() {
+        let error = Output::File("/nonexistent/x".into()).open().err().unwrap();
+        let text = "open sink \"/nonexistent/x\": open /nonexistent/x: no such file or directory";
+        assert_eq!(error.to_string(), text);
     }
 }

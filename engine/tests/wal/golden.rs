@@ -1,0 +1,1 @@
+//! Bytes of logs as they lie on disks: ours, and those of real etcds.

@@ -1,0 +1,6 @@
+//! The WAL over a simulated disk, and logs of real etcds.
+
+mod crash;
+mod faults;
+mod golden;
+mod sim_disk;
