@@ -344,7 +344,6 @@ fn everything() -> pb::RangeRequest {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn state_agrees_with_the_model(
