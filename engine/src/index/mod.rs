@@ -178,20 +178,21 @@ impl Index {
     ///
     /// Of each key the newest version at or below `revision` stays, unless it is a tombstone below it; a tombstone at
     /// `revision` itself stays, as it does in etcd since 3.5.16.
-    pub fn compact(&mut self, after: Option<&[u8]>, revision: i64, limit: usize) -> CompactedKeys {
+    ///
+    /// Returns the last key looked at; `None` when there was none left.
+    pub fn compact(
+        &mut self,
+        after: Option<&[u8]>,
+        revision: i64,
+        limit: usize,
+    ) -> Option<Box<[u8]>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut emptied = Vec::new();
         let mut last = None;
-        let mut kept = false;
-        for (key, chain) in self
-            .chains
-            .range_mut::<[u8], _>((from, Bound::Unbounded))
-            .take(limit.max(1))
-        {
+        let keys = self.chains.range_mut::<[u8], _>((from, Bound::Unbounded));
+        for (key, chain) in keys.take(limit.max(1)) {
             if chain.compact(revision) {
                 emptied.push(key.clone());
-            } else {
-                kept |= chain.at(revision).is_some();
             }
             last = Some(key);
         }
@@ -199,7 +200,7 @@ impl Index {
         for key in emptied {
             self.chains.remove(&key);
         }
-        CompactedKeys { last, kept }
+        last
     }
 }
 
@@ -209,15 +210,6 @@ pub enum Buried {
     Tombstone(Version),
     Skipped,
     Stop,
-}
-
-/// One slice of [`Index::compact`].
-#[derive(Clone, Debug)]
-pub struct CompactedKeys {
-    /// The last key looked at; `None` when there was none left.
-    pub last: Option<Box<[u8]>>,
-    /// Whether any of the keys kept a version at or below the compact revision.
-    pub kept: bool,
 }
 
 #[cfg(test)]
@@ -336,7 +328,7 @@ mod tests {
         ];
         let mut index = index(&history);
         let mut after = None;
-        while let Some(last) = index.compact(after.as_deref(), 7, 1).last {
+        while let Some(last) = index.compact(after.as_deref(), 7, 1) {
             after = Some(last);
         }
         assert_eq!(index.get(b"a", 3), None);

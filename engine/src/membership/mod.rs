@@ -14,6 +14,7 @@
 
 mod change;
 mod ids;
+mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 

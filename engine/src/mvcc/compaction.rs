@@ -16,7 +16,7 @@ use super::hash::KvHasher;
 use super::pair::key_of;
 use crate::index::Index;
 use crate::tail::{Mutation, Tail, TailPosition};
-use crate::types::{Budget, Revision};
+use crate::types::Budget;
 
 /// How many finished compactions' hashes are remembered, as in etcd.
 const HASHES_MAX: usize = 10;
@@ -103,42 +103,33 @@ struct Sweep {
 enum Stage {
     Index {
         after: Option<Box<[u8]>>,
-        kept: bool,
     },
     Tail {
         next: TailPosition,
-        kept: bool,
         hasher: KvHasher,
     },
 }
 
 impl Default for Stage {
     fn default() -> Self {
-        Stage::Index {
-            after: None,
-            kept: false,
-        }
+        Stage::Index { after: None }
     }
 }
 
 impl Sweep {
     /// Does a slice; gives the hash at the end.
     fn step(&mut self, index: &mut Index, tail: &mut Tail, budget: &mut Budget) -> Option<u32> {
-        if let Stage::Index { after, kept } = &mut self.stage {
+        if let Stage::Index { after } = &mut self.stage {
             let limit = budget.left().max(1);
-            // An unlimited budget must not overflow what one slice asks for.
-            let keys = index.compact(after.as_deref(), self.revision, limit);
+            let last = index.compact(after.as_deref(), self.revision, limit);
             budget.spend(limit.min(index.len() + 1));
-            *kept |= keys.kept;
-            let kept = *kept;
-            match keys.last {
-                Some(last) => *after = Some(last),
+            match last {
+                Some(_) => *after = last,
                 None => {
-                    let hasher = KvHasher::new();
+                    let next = TailPosition::default();
                     self.stage = Stage::Tail {
-                        next: TailPosition::default(),
-                        kept,
-                        hasher,
+                        next,
+                        hasher: KvHasher::new(),
                     };
                 }
             }
@@ -150,7 +141,7 @@ impl Sweep {
     }
 
     fn sweep_tail(&mut self, index: &Index, tail: &mut Tail, budget: &mut Budget) -> Option<u32> {
-        let Stage::Tail { next, kept, hasher } = &mut self.stage else {
+        let Stage::Tail { next, hasher } = &mut self.stage else {
             return None;
         };
         while let Some((position, mutation)) = tail.next_from(*next) {
@@ -166,7 +157,8 @@ impl Sweep {
                     break;
                 }
                 let keep = index.holds(&key_of(pair), *revision);
-                if includes(self.former, *kept, *revision, *tombstone, keep) {
+                // etcd counts all that it passes over above the former compaction, and below it what is kept.
+                if keep || revision.main > self.former {
                     hasher.write(*revision, *tombstone, pair);
                 }
                 if !keep {
@@ -179,19 +171,4 @@ impl Sweep {
         }
         Some(hasher.finish())
     }
-}
-
-/// Whether the hash of a compaction counts a pair: all above the `compacted` revision before it; at or below that the
-/// kept ones (all, if nothing is kept), but for tombstones at it, which older members have deleted.
-fn includes(
-    compacted: i64,
-    any_kept: bool,
-    revision: Revision,
-    tombstone: bool,
-    kept: bool,
-) -> bool {
-    if revision.main > compacted {
-        return true;
-    }
-    (kept || !any_kept) && !(tombstone && revision.main == compacted)
 }

@@ -37,6 +37,7 @@ pub use compaction::{CompactionHash, Compactor};
 pub use error::RequestError;
 pub use hash::{HashKv, HashRun};
 pub use pair::{Pair, decode, key_of, value_of};
+pub(crate) use range::DecodeRun;
 pub use range::{RangeAnswer, RangeRun};
 pub(crate) use txn::{TxnRun, read_only};
 pub(crate) use write::{Change, DeleteRun, Writer};

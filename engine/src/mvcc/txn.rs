@@ -8,7 +8,7 @@ use proto::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 
-use super::range::RangeRun;
+use super::range::{DecodeRun, RangeRun};
 use super::txn_plan::{Planner, Step};
 use super::write::{DeleteRun, Writer};
 use super::{Reader, RequestError};
@@ -89,6 +89,7 @@ fn check_range(request: &RangeRequest, reader: Reader<'_>) -> Result<(), Request
 #[derive(Debug)]
 enum Running {
     Range(RangeRun),
+    Decode(DecodeRun),
     Delete(DeleteRun),
 }
 
@@ -116,8 +117,10 @@ impl Execution {
                 let response = match running {
                     Running::Range(run) => {
                         let answer = run.step(writer.reader(), budget)?;
-                        Response::ResponseRange(answer.into_response())
+                        *running = Running::Decode(DecodeRun::new(answer));
+                        continue;
                     }
+                    Running::Decode(run) => Response::ResponseRange(run.step(budget)?),
                     Running::Delete(run) => {
                         Response::ResponseDeleteRange(run.step(writer, budget)?)
                     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader,
 };
+use proto::mvccpb::KeyValue;
 
 use super::pair::{Pair, decode, key_of, value_of};
 use super::{Kv, Reader, RequestError, pair_of};
@@ -206,7 +207,7 @@ pub(crate) struct DeleteRun {
     wants_prev: bool,
     after: Option<Box<[u8]>>,
     deleted: i64,
-    prev_kvs: Vec<Bytes>,
+    prev_kvs: Vec<KeyValue>,
 }
 
 impl DeleteRun {
@@ -230,7 +231,7 @@ impl DeleteRun {
         self.after = writer.delete(&self.range, after.as_deref(), budget, |tail, version| {
             self.deleted += 1;
             if self.wants_prev {
-                self.prev_kvs.push(pair_of(tail, version).clone());
+                self.prev_kvs.push(decode(pair_of(tail, version)));
             }
         });
         if self.after.is_some() {
@@ -239,7 +240,7 @@ impl DeleteRun {
         Some(DeleteRangeResponse {
             header: writer.change.header(),
             deleted: self.deleted,
-            prev_kvs: self.prev_kvs.iter().map(decode).collect(),
+            prev_kvs: std::mem::take(&mut self.prev_kvs),
         })
     }
 }

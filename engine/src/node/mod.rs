@@ -1,1 +1,448 @@
-//! To be written.
+//! One member as one deterministic machine: raft, the WAL and the replicated state.
+//!
+//! ```text
+//!   propose, read_index, on_tick, on_message, on_io_done
+//!        |
+//!        v
+//!   work(budget):  proposals -> raft -> WAL groups -> (durable) -> committed -> apply, in slices
+//!        |
+//!        v
+//!   poll_io: what the disk does next      poll_event: replies, reads that may go, leadership
+//!   poll_message: what peers are sent     view(): what readers see
+//! ```
+//!
+//! Nothing here reads a clock, opens a file or draws a random number that was not seeded. The shell (`server`, or a
+//! simulator) performs the outputs and reports their ends.
+//!
+//! Invariants:
+//! - a reply is an event only after its entry was applied whole, and an entry is applied only once a quorum has it
+//!   durably; with a sole voter that is this member's own disk;
+//! - a message that promises durability leaves only after the group it depends on is durable;
+//! - readers never see a half-applied entry;
+//! - what is proposed but not applied is bounded in entries and bytes.
+//!
+//! Lives on the log shard. Source of the limits: contract `semantics.md` sections 9 and 13.
+
+mod apply;
+mod bootstrap;
+mod leases;
+mod reads;
+mod request_id;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use prost::Message;
+use proto::etcdserverpb::{self as pb, InternalRaftRequest};
+use proto::raftpb;
+
+use crate::consensus::{Committed, Consensus, ConsensusError, Leadership, Payload, Ready};
+use crate::lease::Expiry;
+use crate::membership::{ChangeError, Membership};
+use crate::state::{Applied, State, View};
+use crate::types::{Budget, LeaseId};
+use crate::wal::{Durability, GroupNo, Health, IoFault, IoTicket, Wal, WalIo};
+
+pub use bootstrap::bootstrap_log;
+pub use leases::LeaseTime;
+pub use request_id::RequestIds;
+pub use start::{NodeOptions, StartError};
+
+/// Entries that may be committed and not yet applied before new proposals are refused; etcd's number.
+const APPLY_LAG_ENTRY_COUNT_MAX: u64 = 5000;
+/// Bytes that may be proposed and not yet applied before new proposals are refused.
+const UNAPPLIED_SIZE_BYTES_MAX: usize = 64 << 20;
+
+/// Why a proposal was not taken; nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Too much waits to be applied. A later try can help.
+    #[error("too much waits to be applied")]
+    TooManyRequests,
+    /// The encoded request is larger than `max-request-bytes`.
+    #[error("request of {size_bytes} bytes is larger than the limit of {limit_bytes}")]
+    TooLarge {
+        size_bytes: usize,
+        limit_bytes: usize,
+    },
+    /// No space could be claimed for the log. The member recovers when there is space again.
+    #[error("no space for the write-ahead log")]
+    NoSpace,
+}
+
+/// What this member can no longer survive; it stops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeFailure {
+    /// A write or sync of the log failed: what reached the disk is unknown.
+    #[error(
+        "a write or sync of the write-ahead log failed ({0}); what reached the disk is unknown, so this member stops: check the disk, then start it again"
+    )]
+    Wal(IoFault),
+    /// A committed entry holds what this version cannot apply; passing over it would make this member diverge.
+    #[error("log entry {index} cannot be applied: {reason}")]
+    BadEntry { index: u64, reason: String },
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+}
+
+/// Facts that somebody waits for.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// A request was applied, here or first at another member; `id` is the one that [`Node::propose`] gave out.
+    Applied { id: u64, applied: Applied },
+    /// A configuration change was applied or refused.
+    ConfChanged {
+        id: u64,
+        result: Result<(), ChangeError>,
+    },
+    /// Reads that asked for this id may use the newest View from now on.
+    ReadReady { id: u64 },
+    /// The role or the known leader changed.
+    Leadership(Leadership),
+}
+
+/// A read-index round: asked, then known, then reached by apply.
+struct PendingRead {
+    id: u64,
+    index: Option<u64>,
+}
+
+/// A ready whose disk work is under way.
+struct Persisting {
+    /// The WAL group that must be durable; `None`: nothing to wait for but the readies before it.
+    group: Option<GroupNo>,
+    number: u64,
+    /// Sent only then.
+    messages: Vec<raftpb::Message>,
+}
+
+/// The machine; see the module text.
+pub struct Node {
+    options: NodeOptions,
+    consensus: Consensus,
+    wal: Wal,
+    /// The newest failure of the disk; says why when the WAL gives up.
+    wal_fault: IoFault,
+    state: State,
+    membership: Membership,
+    ids: RequestIds,
+    /// Encoded requests not yet handed to raft.
+    proposals: Vec<Payload>,
+    /// Bytes proposed here or appended to the log, and not yet applied.
+    unapplied_bytes: usize,
+    persisting: VecDeque<Persisting>,
+    committed: VecDeque<Committed>,
+    /// The entry that apply is in the middle of.
+    applying: Option<Applying>,
+    applied_index: u64,
+    applied_term: u64,
+    /// Answers of physical compactions, until the sweep up to their revision is done.
+    sweeping: VecDeque<(i64, NodeEvent)>,
+    /// Deadlines of leases while this member leads.
+    expiry: Expiry,
+    leadership: Leadership,
+    reads: VecDeque<PendingRead>,
+    events: VecDeque<NodeEvent>,
+    messages: VecDeque<raftpb::Message>,
+    /// True while a state record was appended that no sync group has carried to the disk yet.
+    has_lazy_record: bool,
+    /// True from the proposal of this member's NOSPACE alarm until it is applied.
+    is_space_alarm_proposed: bool,
+    /// The clock at the last tick.
+    now: Duration,
+    tick_count: u64,
+}
+
+/// What must be remembered of an entry until it is whole.
+#[derive(Clone, Copy)]
+struct Applying {
+    index: u64,
+    term: u64,
+    request_id: u64,
+    size_bytes: usize,
+    /// A compaction whose answer waits for the sweep.
+    is_physical: bool,
+}
+
+/// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
+const READ_RETRY_TICKS: u64 = 5;
+
+impl Node {
+    /// Command: proposes a request; its header id is set here and returned. [`NodeEvent::Applied`] answers.
+    ///
+    /// # Errors
+    /// A [`ProposeError`], in etcd's order: overload, then size.
+    pub fn propose(&mut self, mut request: InternalRaftRequest) -> Result<u64, ProposeError> {
+        let lag = self
+            .consensus
+            .commit_index()
+            .saturating_sub(self.applied_index);
+        if lag > APPLY_LAG_ENTRY_COUNT_MAX || self.unapplied_bytes > UNAPPLIED_SIZE_BYTES_MAX {
+            return Err(ProposeError::TooManyRequests);
+        }
+        if self.wal.health() == Health::ClaimFailed {
+            return Err(ProposeError::NoSpace);
+        }
+        let id = self.ids.next_id();
+        request.header = Some(pb::RequestHeader {
+            id,
+            ..pb::RequestHeader::default()
+        });
+        let size_bytes = request.encoded_len();
+        let limit_bytes = self.options.max_request_bytes;
+        if size_bytes > limit_bytes {
+            return Err(ProposeError::TooLarge {
+                size_bytes,
+                limit_bytes,
+            });
+        }
+        self.unapplied_bytes += size_bytes;
+        self.proposals
+            .push(Payload::Request(request.encode_to_vec().into()));
+        Ok(id)
+    }
+
+    /// Command: asks for a point in the log that is no older than this call. [`NodeEvent::ReadReady`] answers.
+    pub fn read_index(&mut self) -> u64 {
+        let id = self.ids.next_id();
+        self.reads.push_back(PendingRead { id, index: None });
+        self.consensus.read_index(id.to_be_bytes().to_vec());
+        id
+    }
+
+    /// True if the newest View is linearizable as it is: a sole voter that leads and has applied an entry of its
+    /// term. No round is needed, because a write is answered only after its View is there.
+    pub fn is_view_linearizable(&self) -> bool {
+        self.leadership.is_leader
+            && self.applied_term == self.consensus.term()
+            && self.consensus.is_sole_voter()
+    }
+
+    /// Input: one tick (the heartbeat interval) passed; `now` is a monotonic clock.
+    pub fn on_tick(&mut self, now: Duration) {
+        self.now = now;
+        self.tick_count += 1;
+        self.consensus.on_tick();
+        self.wal.on_tick();
+        if self.has_lazy_record {
+            self.wal.flush();
+            self.has_lazy_record = false;
+        }
+        if self.tick_count.is_multiple_of(READ_RETRY_TICKS) {
+            self.retry_reads();
+        }
+        self.revoke_expired();
+    }
+
+    /// Input: a peer's message. What makes no sense here is dropped, as raft does.
+    pub fn on_message(&mut self, message: raftpb::Message) {
+        self.consensus.on_message(message);
+    }
+
+    /// Input: the disk work with this ticket ended.
+    pub fn on_io_done(&mut self, ticket: IoTicket, result: Result<(), IoFault>) {
+        if let Err(fault) = result {
+            self.wal_fault = fault;
+        }
+        self.wal.on_io_done(ticket, result);
+    }
+
+    /// Command: does what can be done now, within the budget. True if there is more to do without any new input.
+    ///
+    /// # Errors
+    /// A [`NodeFailure`]: the member must stop.
+    pub fn work(&mut self, budget: &mut Budget) -> Result<bool, NodeFailure> {
+        if self.wal.health() == Health::Failed {
+            return Err(NodeFailure::Wal(self.wal_fault));
+        }
+        self.step_proposals()?;
+        self.release_durable();
+        while let Some(ready) = self.consensus.poll_ready() {
+            self.take_ready(ready);
+            self.release_durable();
+        }
+        self.apply_committed(budget)?;
+        self.answer_reads();
+        let is_sweeping = self.sweep(budget);
+        Ok(is_sweeping || self.applying.is_some() || !self.committed.is_empty())
+    }
+
+    /// Output: the next write, sync or claim for the disk.
+    pub fn poll_io(&mut self) -> Option<WalIo> {
+        self.wal.poll_io()
+    }
+
+    /// Output: the next fact that somebody waits for.
+    pub fn poll_event(&mut self) -> Option<NodeEvent> {
+        self.events.pop_front()
+    }
+
+    /// Output: the next message for a peer; its `to` says for whom.
+    pub fn poll_message(&mut self) -> Option<raftpb::Message> {
+        self.messages.pop_front()
+    }
+
+    /// What readers see: the state after the last whole entry. Not to be held across a wait.
+    pub fn view(&self) -> View<'_> {
+        self.state.view()
+    }
+
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub fn leadership(&self) -> Leadership {
+        self.leadership
+    }
+
+    pub fn term(&self) -> u64 {
+        self.consensus.term()
+    }
+
+    pub fn commit_index(&self) -> u64 {
+        self.consensus.commit_index()
+    }
+
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index
+    }
+
+    /// Whether the backend has room for a request of this cost; see [`crate::mvcc::quota`].
+    pub fn has_room(&self, cost_bytes: u64) -> bool {
+        self.state.has_room(cost_bytes)
+    }
+
+    /// Command: raises this member's NOSPACE alarm, unless that is under way. Nobody is answered.
+    pub fn raise_space_alarm(&mut self) {
+        if self.is_space_alarm_proposed {
+            return;
+        }
+        let alarm = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Activate as i32,
+            member_id: self.options.member_id,
+            alarm: pb::AlarmType::Nospace as i32,
+        };
+        let request = InternalRaftRequest {
+            alarm: Some(alarm),
+            ..InternalRaftRequest::default()
+        };
+        self.is_space_alarm_proposed = self.propose(request).is_ok();
+    }
+
+    /// Command: the member ends: writes what no sync group has carried yet. [`Self::is_quiet`] tells when it is done.
+    pub fn close(&mut self) {
+        self.wal.flush();
+        self.has_lazy_record = false;
+    }
+
+    /// True if nothing is proposed, half applied or under way to the disk.
+    pub fn is_quiet(&self) -> bool {
+        self.proposals.is_empty()
+            && self.persisting.is_empty()
+            && self.applying.is_none()
+            && self.committed.is_empty()
+            && self.wal.is_settled()
+    }
+
+    pub fn options(&self) -> &NodeOptions {
+        &self.options
+    }
+
+    /// Proposals taken and not applied yet, here or in the log.
+    pub fn pending_proposal_count(&self) -> u64 {
+        self.consensus
+            .last_index()
+            .saturating_sub(self.applied_index)
+            + self.proposals.len() as u64
+    }
+
+    /// A lease id that no lease has.
+    pub fn fresh_lease_id(&mut self) -> i64 {
+        loop {
+            let id = self.ids.next_lease_id();
+            if id != 0 && !self.state.view().leases().contains(LeaseId(id)) {
+                return id;
+            }
+        }
+    }
+
+    fn step_proposals(&mut self) -> Result<(), NodeFailure> {
+        if self.proposals.is_empty() || self.leadership.leader_id == 0 {
+            return Ok(());
+        }
+        match self.consensus.propose(std::mem::take(&mut self.proposals)) {
+            Ok(()) => Ok(()),
+            // Raft lost its leader within this very step. Whoever waits for these runs into the deadline, as in etcd.
+            Err(ConsensusError::Dropped) => Ok(()),
+            Err(fatal) => Err(fatal.into()),
+        }
+    }
+
+    /// Puts a ready's entries and state into the WAL and remembers what waits for them.
+    fn take_ready(&mut self, ready: Ready) {
+        for entry in &ready.entries {
+            self.wal.append_entry(entry);
+        }
+        if let Some(hard_state) = &ready.hard_state {
+            self.wal.append_state(hard_state);
+        }
+        let group = if ready.must_sync {
+            self.has_lazy_record = false;
+            Some(self.wal.seal(Durability::Sync))
+        } else {
+            if ready.hard_state.is_some() {
+                self.wal.seal(Durability::Lazy);
+                self.has_lazy_record = true;
+            }
+            None
+        };
+        self.messages.extend(ready.messages);
+        let (number, messages) = (ready.number, ready.after_persist);
+        self.persisting.push_back(Persisting {
+            group,
+            number,
+            messages,
+        });
+        self.committed.extend(ready.committed);
+        for (context, index) in ready.read_states {
+            self.on_read_state(&context, index);
+        }
+        self.observe_leadership();
+    }
+
+    /// Tells raft which readies the disk has, in order.
+    fn release_durable(&mut self) {
+        let durable = self.wal.durable();
+        let mut newest = None;
+        while let Some(front) = self.persisting.front() {
+            if front.group.is_some_and(|group| group > durable) {
+                break;
+            }
+            newest = Some(front.number);
+            if let Some(done) = self.persisting.pop_front() {
+                self.messages.extend(done.messages);
+            }
+        }
+        if let Some(number) = newest {
+            self.consensus.on_persisted(number);
+        }
+    }
+
+    fn observe_leadership(&mut self) {
+        let now = self.consensus.leadership();
+        if now != self.leadership {
+            self.leadership = now;
+            if now.is_leader {
+                self.promote_leases();
+            } else {
+                self.expiry.demote();
+            }
+            self.events.push_back(NodeEvent::Leadership(now));
+        }
+    }
+}

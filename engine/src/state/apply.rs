@@ -15,7 +15,7 @@ use proto::membershippb;
 use super::op::Op;
 use super::{Applied, ApplyEffect, ClusterVersion, RequestError, Response, State, gate};
 use crate::index::KeyRange;
-use crate::mvcc::{Change, DeleteRun, RangeRun, TxnRun, Writer};
+use crate::mvcc::{Change, DecodeRun, DeleteRun, RangeRun, TxnRun, Writer};
 use crate::tail::{Bucket, meta};
 use crate::types::{Budget, LeaseId, LogIndex, Term};
 
@@ -51,6 +51,7 @@ enum Execution {
     Refused(RequestError),
     Once(Op),
     Range(RangeRun),
+    Decode(DecodeRun),
     Delete(DeleteRun),
     Txn(TxnRun),
     Revoke(RevokeRun),
@@ -139,7 +140,7 @@ impl State {
     ) -> Option<Outcome> {
         if let Execution::Range(run) = execution {
             let answer = run.step(self.kv.reader(&self.tail), budget)?;
-            return Some(Ok(Response::Range(answer.into_response())));
+            *execution = Execution::Decode(DecodeRun::new(answer));
         }
         let (kv, tail, leases) = (&mut self.kv, &mut self.tail, &mut self.leases);
         let writer = &mut Writer {
@@ -161,6 +162,7 @@ impl State {
                     Response::LeaseRevoke(pb::LeaseRevokeResponse::default()),
                 ))
             }
+            Execution::Decode(run) => run.step(budget).map(|r| Ok(Response::Range(r))),
             Execution::Refused(error) => Some(Err(error.clone())),
             Execution::Range(_) | Execution::Once(_) => None,
         }

@@ -309,6 +309,34 @@ fn revoking_deletes_keys_in_order_in_one_revision() {
 }
 
 #[test]
+fn keys_leave_the_list_of_their_lease_unless_they_come_back_at_once() {
+    let mut bench = Bench::new();
+    bench.grant(7, 60).unwrap();
+    for key in ["a", "b", "c"] {
+        bench.put(key, "v", 7);
+    }
+    let all = pb::DeleteRangeRequest {
+        key: b("a"),
+        range_end: b("\0"),
+        prev_kv: false,
+    };
+    let success = vec![
+        op(pb::request_op::Request::RequestDeleteRange(all)),
+        op(pb::request_op::Request::RequestPut(put("b", "again", 7))),
+    ];
+    bench
+        .txn(pb::TxnRequest {
+            success,
+            ..Default::default()
+        })
+        .unwrap();
+    let view = bench.state.view();
+    let listed: Vec<&[u8]> = view.leases().get(LeaseId(7)).unwrap().keys().collect();
+    assert_eq!(listed, [b"b"]);
+    assert_eq!(bench.lease_keys(7), ["b"]);
+}
+
+#[test]
 fn revoking_a_lease_without_keys_makes_no_revision() {
     let mut bench = Bench::new();
     bench.grant(7, 1).unwrap();

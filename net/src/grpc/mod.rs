@@ -10,16 +10,16 @@
 //! What is observable follows grpc-go 1.82, the library inside etcd 3.7: which refusals are HTTP errors, which are
 //! statuses, and their texts. No compression is spoken; an encoded request is refused as etcd refuses it.
 //!
-//! [`server::GrpcServer`] these parts to a connection; the faces to the rest of the
-//! world are `ServerConnection` and `ClientConnection`.
+//! `server` joins these parts to an HTTP/2 connection; the faces to the rest of the world are
+//! [`crate::ServerConnection`] and [`crate::ClientConnection`].
 
 pub(crate) mod deadlines;
 pub(crate) mod deframer;
 pub(crate) mod keepalive;
-mod request;
+pub(crate) mod request;
 pub(crate) mod server;
 mod status;
 pub(crate) mod timeout;
 
-pub(crate) use status::encode_message;
 pub use status::{Code, Status};
+pub(crate) use status::{encode_message, parse_status};

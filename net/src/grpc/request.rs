@@ -78,7 +78,7 @@ impl<'a> Marks<'a> {
 }
 
 /// `application/grpc`, alone or before a subtype or parameters; not `application/grpc-web`.
-pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
     const PREFIX: &[u8] = b"application/grpc";
     content_type
         .split_at_checked(PREFIX.len())
@@ -201,7 +201,7 @@ pub(super) fn push_response(response: &HttpResponse, push: &mut dyn FnMut(&[u8],
 }
 
 /// Writes header fields in lower case, without those that are HTTP/1.1's connection handling (RFC 9113 §8.2.2).
-pub(super) fn push_headers(headers: &Headers, push: &mut dyn FnMut(&[u8], &[u8])) {
+pub(crate) fn push_headers(headers: &Headers, push: &mut dyn FnMut(&[u8], &[u8])) {
     for (name, value) in headers.iter() {
         let name = name.to_ascii_lowercase();
         let is_of_connection = matches!(

@@ -429,20 +429,52 @@ impl<X: Default> Connection<X> {
     /// so the first in the queue always comes to its end, and with it everyone.
     fn lend_to_waiting(&mut self) {
         while let Some(key) = self.want_room.front().copied() {
-            if let Some(stream) = self.streams.get_mut(key) {
-                let increment = stream.recv.window.missing(stream.recv.wanted) as usize;
-                let lent_max = self.limits.buffer_bytes_max / 2;
-                if self.lent_len > 0 && self.lent_len + increment > lent_max {
-                    return;
-                }
-                stream.recv.is_waiting = false;
-                if let Some(increment) = stream.recv.window.widen(stream.recv.wanted) {
-                    stream.recv.lent += increment;
-                    self.lent_len += increment as usize;
-                    frame::put_window_update(&mut self.control, stream.id, increment);
-                }
+            let missing = self.streams.get(key).map_or(0, |stream| {
+                stream.recv.window.missing(stream.recv.wanted) as usize
+            });
+            let lent_max = self.limits.buffer_bytes_max / 2;
+            if self.lent_len > 0 && self.lent_len + missing > lent_max {
+                return;
             }
             self.want_room.pop_front();
+            self.lend(key);
+        }
+    }
+
+    /// Widens the window of one stream to what it wants.
+    fn lend(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        stream.recv.is_waiting = false;
+        if let Some(increment) = stream.recv.window.widen(stream.recv.wanted) {
+            stream.recv.lent += increment;
+            self.lent_len += increment as usize;
+            frame::put_window_update(&mut self.control, stream.id, increment);
+        }
+    }
+
+    /// The peer counts with our window from now on. Streams from before may have counted with the default.
+    pub(super) fn on_settings_ack(&mut self) {
+        let window = self.limits.stream_window;
+        if std::mem::replace(&mut self.is_acknowledged, true) || window >= DEFAULT_WINDOW {
+            return;
+        }
+        let keys: Vec<Key> = self.streams.keys().collect();
+        for key in keys {
+            let Some(stream) = self.streams.get_mut(key) else {
+                continue;
+            };
+            stream.recv.window.resize(window);
+            let (wanted, is_lent) = (stream.recv.wanted, stream.recv.lent > 0);
+            // Half of the smaller window may be due by now.
+            self.reopen_window(key, 0);
+            if is_lent {
+                // Others may wait for this one, so it does not wait for them.
+                self.lend(key);
+            } else if wanted > 0 {
+                self.ask_room(key, wanted as usize);
+            }
         }
     }
 

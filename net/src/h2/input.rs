@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::closed::How;
 use super::connection::{Connection, Drain, Event, Fault, Role};
-use super::flow::{DEFAULT_WINDOW, WINDOW_MAX};
+use super::flow::WINDOW_MAX;
 use super::frame::{
     self, DEFAULT_FRAME_LEN_MAX, ErrorCode, FrameHead, HEAD_LEN, PREFACE, flag, kind,
     strip_padding, take_u32,
@@ -631,30 +631,6 @@ impl<X: Default> Connection<X> {
             self.wake(key);
         }
         Ok(())
-    }
-
-    /// From now on the peer counts with our window. Streams from before may have counted with the default.
-    fn on_settings_ack(&mut self) {
-        if self.is_acknowledged {
-            return;
-        }
-        self.is_acknowledged = true;
-        let window = self.limits.stream_window;
-        if window >= DEFAULT_WINDOW {
-            return;
-        }
-        let keys: Vec<Key> = self.streams.keys().collect();
-        for key in keys {
-            if let Some(stream) = self.streams.get_mut(key) {
-                stream.recv.window.resize(window);
-                // A half of the smaller window may be due by now, and room for a large message.
-                let (wanted, is_waiting) = (stream.recv.wanted, stream.recv.is_waiting);
-                self.reopen_window(key, 0);
-                if wanted > 0 && !is_waiting {
-                    self.ask_room(key, wanted as usize);
-                }
-            }
-        }
     }
 
     // ---- PING, GOAWAY, WINDOW_UPDATE (§6.7 to §6.9)

@@ -37,7 +37,11 @@ impl<X: Default> Connection<X> {
         while out.len() - start < max
             && let Some(key) = self.ready.pop_front()
         {
-            let room = max - (out.len() - start);
+            // However small `max` is, something is written, or the caller would take us for done.
+            let room = match out.len() - start {
+                0 => max.max(HEAD_LEN + CUT_LEN_MIN),
+                written => max - written,
+            };
             if matches!(self.serve(key, room, out), Served::NoRoom) {
                 self.ready.push_front(key);
                 break;

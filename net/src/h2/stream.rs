@@ -261,11 +261,6 @@ impl<X: Default> Stream<X> {
     pub(crate) fn queued_len(&self) -> usize {
         self.send.queued_len
     }
-
-    /// Whether the peer ended its half.
-    pub(crate) fn is_recv_ended(&self) -> bool {
-        self.recv.is_ended
-    }
 }
 
 #[cfg(test)]

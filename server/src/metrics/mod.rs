@@ -40,12 +40,16 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escapi
 
 /// Writes the page that a scrape gets.
 ///
-/// Reads a few files of `/proc`, which the kernel makes from memory. `shards` must hold at least one.
+/// Reads a few files of `/proc`, which the kernel makes from memory. The first of `shards` is the caller's
+/// own; it counts the scrape.
 pub fn render(shards: &[&Metrics]) -> String {
     let mut out = Exposition::default();
     family::collect(shards, &mut out);
     process::collect(&mut out);
     collect_scrapes(shards, &mut out);
+    if let Some(own) = shards.first() {
+        own.scrapes.inc();
+    }
     out.finish()
 }
 
@@ -161,6 +165,15 @@ mod tests {
             names.windows(2).all(|pair| pair[0] < pair[1]),
             "unsorted or doubled families"
         );
+    }
+
+    #[test]
+    fn a_scrape_is_counted_by_the_next_one() {
+        let metrics = Metrics::default();
+        for count in 0..3 {
+            let line = format!("promhttp_metric_handler_requests_total{{code=\"200\"}} {count}\n");
+            assert!(render(&[&metrics]).contains(&line));
+        }
     }
 
     #[test]

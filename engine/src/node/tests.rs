@@ -1,0 +1,455 @@
+//! The node with the disk and the clock in the test's hands.
+
+use std::collections::BTreeMap;
+
+use proto::etcdserverpb::{DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest};
+
+use super::*;
+use crate::consensus::ConsensusOptions;
+use crate::membership::{Member, cluster_id, member_id};
+use crate::state::{Response, StateOptions};
+use crate::wal::{FileNo, Recovery, SegmentName, WalFile, WalOp, WalOptions};
+
+/// A disk that keeps everything; work is done when the test says so.
+#[derive(Default)]
+struct Disk {
+    files: BTreeMap<FileNo, WalFile>,
+    content: BTreeMap<String, Vec<u8>>,
+    names: BTreeMap<String, WalFile>,
+    sync_count: usize,
+}
+
+impl Disk {
+    fn perform(&mut self, op: WalOp) {
+        match op {
+            WalOp::Claim { file, name, len } => {
+                self.files.insert(file, name);
+                self.names.insert(name.to_string(), name);
+                self.content.insert(name.to_string(), vec![0; len as usize]);
+            }
+            WalOp::Open { file, name } => {
+                assert!(
+                    self.content.contains_key(&name.to_string()),
+                    "{name} does not exist"
+                );
+                self.files.insert(file, name);
+            }
+            WalOp::Allocate { file, len } => self.bytes(file).resize(len as usize, 0),
+            WalOp::Zero { file, offset, len } => {
+                self.bytes(file)[offset as usize..(offset + len) as usize].fill(0);
+            }
+            WalOp::Write {
+                file,
+                offset,
+                blocks,
+            } => {
+                let end = offset as usize + blocks.len();
+                self.bytes(file)[offset as usize..end].copy_from_slice(&blocks);
+            }
+            WalOp::Sync { .. } => self.sync_count += 1,
+            WalOp::Rename { file, from, to } => {
+                let bytes = self
+                    .content
+                    .remove(&from.to_string())
+                    .expect("renamed file exists");
+                self.names.remove(&from.to_string());
+                self.content.insert(to.to_string(), bytes);
+                self.names.insert(to.to_string(), to);
+                self.files.insert(file, to);
+            }
+            WalOp::SyncDirectory => {}
+            WalOp::Close { file } => drop(self.files.remove(&file)),
+            WalOp::Discard { name, .. } => drop(self.content.remove(&name.to_string())),
+        }
+    }
+
+    fn bytes(&mut self, file: FileNo) -> &mut Vec<u8> {
+        let name = self.files[&file].to_string();
+        self.content.get_mut(&name).expect("open file exists")
+    }
+
+    fn segments(&self) -> Vec<(SegmentName, Vec<u8>)> {
+        let named = self.names.iter().filter_map(|(text, file)| match file {
+            WalFile::Segment(name) => Some((*name, self.content[text].clone())),
+            WalFile::Next(_) => None,
+        });
+        let mut segments: Vec<_> = named.collect();
+        segments.sort_by_key(|(name, _)| *name);
+        segments
+    }
+}
+
+/// One member, its disk, and what it told.
+struct Member1 {
+    node: Node,
+    disk: Disk,
+    told: Vec<NodeEvent>,
+}
+
+fn wal_options() -> WalOptions {
+    WalOptions {
+        segment_bytes: 64 * 1024,
+        ..WalOptions::default()
+    }
+}
+
+fn options(own: &Member) -> NodeOptions {
+    NodeOptions {
+        member_id: own.id,
+        cluster_id: cluster_id([own.id]),
+        max_request_bytes: 10_000,
+        consensus: ConsensusOptions {
+            id: own.id,
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            pre_vote: true,
+            seed: 1,
+            catch_up_entry_count: 10,
+            catch_up_size_bytes: 1 << 20,
+        },
+        state: StateOptions::default(),
+        started_unix_ms: 1_000,
+        max_learners: 1,
+        tick: Duration::from_millis(100),
+    }
+}
+
+fn own_member() -> Member {
+    let peer_urls = vec!["http://localhost:2380".to_owned()];
+    let id = member_id(&peer_urls, "etcd-cluster");
+    Member {
+        id,
+        peer_urls,
+        name: "default".to_owned(),
+        ..Member::default()
+    }
+}
+
+impl Member1 {
+    fn new() -> Self {
+        let own = own_member();
+        let (entries, hard_state) = bootstrap_log(std::slice::from_ref(&own)).expect("JSON");
+        let wal = Wal::create("metadata".into(), wal_options());
+        let node = Node::bootstrap(options(&own), wal, entries, hard_state).expect("starts");
+        let mut member = Member1 {
+            node,
+            disk: Disk::default(),
+            told: Vec::new(),
+        };
+        member.settle();
+        member
+    }
+
+    /// Starts again from what is on the disk.
+    fn restart(self) -> Self {
+        let mut recovery = Recovery::new();
+        for (name, bytes) in self.disk.segments() {
+            recovery
+                .on_segment(name, bytes.into())
+                .expect("own segment");
+        }
+        let recovered = recovery.finish().expect("own log");
+        let wal = Wal::resume(&recovered, wal_options());
+        let node = Node::restart(options(&own_member()), wal, recovered).expect("starts again");
+        let mut member = Member1 {
+            node,
+            disk: self.disk,
+            told: Vec::new(),
+        };
+        member.settle();
+        member
+    }
+
+    /// Works and serves the disk until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            let more = self.work(1000);
+            let io_count = self.serve_disk(usize::MAX);
+            if !more && io_count == 0 {
+                break;
+            }
+        }
+    }
+
+    fn work(&mut self, units: usize) -> bool {
+        let more = self.node.work(&mut Budget::new(units)).expect("healthy");
+        while let Some(event) = self.node.poll_event() {
+            self.told.push(event);
+        }
+        more
+    }
+
+    fn serve_disk(&mut self, at_most: usize) -> usize {
+        let mut count = 0;
+        while count < at_most
+            && let Some(io) = self.node.poll_io()
+        {
+            self.disk.perform(io.op);
+            self.node.on_io_done(io.ticket, Ok(()));
+            count += 1;
+        }
+        count
+    }
+
+    fn tick(&mut self, seconds: u64) {
+        self.node.on_tick(Duration::from_secs(seconds));
+        self.settle();
+    }
+
+    fn answer(&self, id: u64) -> Option<&Applied> {
+        self.told.iter().find_map(|event| match event {
+            NodeEvent::Applied { id: told, applied } if *told == id => Some(applied),
+            _ => None,
+        })
+    }
+
+    fn put(&mut self, key: &str) -> u64 {
+        self.node.propose(put(key)).expect("room")
+    }
+
+    fn count(&self) -> i64 {
+        let everything = RangeRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            count_only: true,
+            ..RangeRequest::default()
+        };
+        self.node
+            .view()
+            .range(&everything)
+            .expect("newest revision")
+            .count
+    }
+}
+
+fn put(key: &str) -> InternalRaftRequest {
+    let put = PutRequest {
+        key: key.to_owned().into(),
+        value: "v".into(),
+        ..PutRequest::default()
+    };
+    InternalRaftRequest {
+        put: Some(put),
+        ..InternalRaftRequest::default()
+    }
+}
+
+fn delete_all() -> InternalRaftRequest {
+    let delete = DeleteRangeRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        ..DeleteRangeRequest::default()
+    };
+    InternalRaftRequest {
+        delete_range: Some(delete),
+        ..InternalRaftRequest::default()
+    }
+}
+
+#[test]
+fn a_sole_voter_leads_at_once_and_its_view_is_linearizable() {
+    let member = Member1::new();
+    assert!(member.node.leadership().is_leader);
+    assert!(member.node.is_view_linearizable());
+    assert_eq!(member.node.term(), 2, "the bootstrap was term 1");
+    assert_eq!(
+        member.node.applied_index(),
+        2,
+        "one member and the leader's empty entry"
+    );
+    assert_eq!(member.node.membership().members().count(), 1);
+}
+
+#[test]
+fn a_put_is_answered_only_once_the_disk_has_it() {
+    let mut member = Member1::new();
+    let id = member.put("a");
+    member.work(1000);
+    while member.answer(id).is_none() {
+        let synced_before = member.disk.sync_count;
+        assert_eq!(member.count(), 0, "invisible before it is durable");
+        assert_eq!(
+            member.serve_disk(1),
+            1,
+            "the answer waits for nothing but the disk"
+        );
+        member.work(1000);
+        if member.answer(id).is_some() {
+            assert!(
+                member.disk.sync_count > synced_before,
+                "answered by the sync, not the write"
+            );
+        }
+    }
+    assert_eq!(member.count(), 1);
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_restart_and_over_segments() {
+    let mut member = Member1::new();
+    for round in 0..300 {
+        let id = member.put(&format!("key-{round:0>500}"));
+        member.settle();
+        assert!(
+            member
+                .answer(id)
+                .is_some_and(|applied| applied.result.is_ok())
+        );
+    }
+    assert!(member.disk.segments().len() > 2, "several segments");
+    let (revision, index) = (member.node.view().revision(), member.node.applied_index());
+    for _ in 0..3 {
+        member = member.restart();
+        assert_eq!(member.node.view().revision(), revision);
+        assert!(
+            member.node.applied_index() > index,
+            "a new leader's entry follows"
+        );
+        assert_eq!(member.count(), 300);
+        assert!(member.node.is_view_linearizable());
+    }
+}
+
+#[test]
+fn a_huge_delete_is_sliced_and_unseen_until_whole() {
+    let mut member = Member1::new();
+    for key in 0..2000 {
+        member.put(&format!("key-{key}"));
+        if key % 100 == 0 {
+            member.settle();
+        }
+    }
+    member.settle();
+    let id = member.node.propose(delete_all()).expect("room");
+    let mut slices = 0;
+    while member.answer(id).is_none() {
+        assert_eq!(
+            member.count(),
+            2000,
+            "readers see the state before the delete"
+        );
+        member.work(10);
+        member.serve_disk(usize::MAX);
+        member.node.on_tick(Duration::from_secs(slices));
+        slices += 1;
+        assert!(slices < 10_000, "the delete ends");
+    }
+    assert!(slices > 50, "{slices} slices of 10 units for 2000 keys");
+    assert_eq!(member.count(), 0);
+    let Ok(Response::DeleteRange(response)) = &member.answer(id).expect("answered").result else {
+        panic!("a delete's response")
+    };
+    assert_eq!(response.deleted, 2000);
+}
+
+#[test]
+fn an_expired_lease_takes_its_keys_along() {
+    let mut member = Member1::new();
+    let grant = LeaseGrantRequest { id: 7, ttl: 5 };
+    let request = InternalRaftRequest {
+        lease_grant: Some(grant),
+        ..InternalRaftRequest::default()
+    };
+    member.tick(1);
+    member.node.propose(request).expect("room");
+    member.settle();
+    let attached = PutRequest {
+        key: "k".into(),
+        lease: 7,
+        ..PutRequest::default()
+    };
+    member
+        .node
+        .propose(InternalRaftRequest {
+            put: Some(attached),
+            ..InternalRaftRequest::default()
+        })
+        .expect("room");
+    member.settle();
+    let time = member
+        .node
+        .lease_time(LeaseId(7), true, Duration::from_secs(2))
+        .expect("known");
+    assert_eq!((time.granted_seconds, time.remaining_seconds), (5, 4));
+    assert_eq!(time.keys, ["k"]);
+
+    member.tick(5);
+    assert_eq!(member.count(), 1, "a second is left");
+    member.tick(7);
+    assert_eq!(member.count(), 0);
+    assert_eq!(
+        member
+            .node
+            .lease_time(LeaseId(7), true, Duration::from_secs(7)),
+        None
+    );
+}
+
+#[test]
+fn a_failed_sync_stops_the_member() {
+    let mut member = Member1::new();
+    let id = member.put("a");
+    member.work(1000);
+    while let Some(io) = member.node.poll_io() {
+        let is_sync = matches!(io.op, WalOp::Sync { .. });
+        let fault = IoFault { os_error: Some(5) };
+        member
+            .node
+            .on_io_done(io.ticket, if is_sync { Err(fault) } else { Ok(()) });
+    }
+    let error = member.node.work(&mut Budget::new(10)).expect_err("stops");
+    assert!(
+        matches!(error, NodeFailure::Wal(IoFault { os_error: Some(5) })),
+        "{error}"
+    );
+    assert!(member.answer(id).is_none());
+}
+
+#[test]
+fn what_is_too_large_or_too_much_is_refused_before_the_log() {
+    let mut member = Member1::new();
+    let big = "k".repeat(10_000);
+    assert!(matches!(
+        member.node.propose(put(&big)),
+        Err(ProposeError::TooLarge { .. })
+    ));
+    let key = "k".repeat(9_000);
+    let taken = (0..100_000)
+        .take_while(|_| member.node.propose(put(&key)).is_ok())
+        .count();
+    assert!(taken * 9_000 <= UNAPPLIED_SIZE_BYTES_MAX + 20_000);
+    assert_eq!(
+        member.node.propose(put("x")),
+        Err(ProposeError::TooManyRequests)
+    );
+    member.settle();
+    assert!(
+        member.node.propose(put("x")).is_ok(),
+        "there is room again once it is applied"
+    );
+}
+
+#[test]
+fn reads_that_come_before_the_leader_is_ready_are_answered() {
+    let own = own_member();
+    let (entries, hard_state) = bootstrap_log(std::slice::from_ref(&own)).expect("JSON");
+    let wal = Wal::create("metadata".into(), wal_options());
+    let node = Node::bootstrap(options(&own), wal, entries, hard_state).expect("starts");
+    let mut member = Member1 {
+        node,
+        disk: Disk::default(),
+        told: Vec::new(),
+    };
+    assert!(!member.node.is_view_linearizable());
+    let first = member.node.read_index();
+    member.settle();
+    let second = member.node.read_index();
+    member.settle();
+    let ready = |id| {
+        member
+            .told
+            .iter()
+            .any(|event| matches!(event, NodeEvent::ReadReady { id: r } if *r == id))
+    };
+    assert!(ready(first) && ready(second));
+}

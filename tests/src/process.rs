@@ -1,0 +1,341 @@
+//! The program under test as a process.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ports::free_addr;
+
+/// For a start, which may replay a log on a busy machine.
+pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// For an orderly stop.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The line that says a member takes requests.
+pub const READY_MESSAGE: &str = "ready to serve client requests";
+
+/// How to start a member of one.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub data_dir: PathBuf,
+    pub client_addr: SocketAddr,
+    pub peer_addr: SocketAddr,
+    /// Behind the others, so they win.
+    pub extra_args: Vec<String>,
+}
+
+impl Options {
+    /// A member in `data_dir`, on free ports.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            client_addr: free_addr(),
+            peer_addr: free_addr(),
+            extra_args: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.extra_args.push(arg.into());
+        self
+    }
+
+    fn args(&self) -> Vec<OsString> {
+        let (client, peer) = (self.client_addr, self.peer_addr);
+        let mut data_dir = OsString::from("--data-dir=");
+        data_dir.push(&self.data_dir);
+        let mut args = vec![data_dir];
+        args.extend(
+            [
+                "--name=member".to_owned(),
+                format!("--listen-client-urls=http://{client}"),
+                format!("--advertise-client-urls=http://{client}"),
+                format!("--listen-peer-urls=http://{peer}"),
+                format!("--initial-advertise-peer-urls=http://{peer}"),
+                format!("--initial-cluster=member=http://{peer}"),
+            ]
+            .map(OsString::from),
+        );
+        args.extend(self.extra_args.iter().map(OsString::from));
+        args
+    }
+}
+
+/// A running program. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: Arc<Log>,
+    options: Options,
+}
+
+impl Process {
+    /// Starts the program and does not wait for anything.
+    ///
+    /// # Panics
+    /// If it cannot be executed.
+    pub fn spawn(options: Options) -> Self {
+        let mut child = Command::new(program())
+            .args(options.args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()));
+        let log = Arc::new(Log::default());
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || log.fill(stderr));
+        }
+        Self {
+            child,
+            log,
+            options,
+        }
+    }
+
+    /// Starts a member and waits until it takes requests.
+    ///
+    /// # Panics
+    /// If it ends or stays silent instead; with its log.
+    pub fn start(options: Options) -> Self {
+        let process = Self::spawn(options);
+        if process
+            .log
+            .await_message(READY_MESSAGE, START_TIMEOUT)
+            .is_none()
+        {
+            panic!(
+                "not ready within {START_TIMEOUT:?}; its log:\n{}",
+                process.log.text()
+            );
+        }
+        process
+    }
+
+    pub fn client_addr(&self) -> SocketAddr {
+        self.options.client_addr
+    }
+
+    /// What to start it again with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Memory of the process that is in RAM.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
+    /// SIGKILL: no warning, no last words. Returns what it ran with.
+    pub fn kill(mut self) -> Options {
+        self.end();
+        self.options.clone()
+    }
+
+    /// Sends `signal` and does not wait.
+    ///
+    /// # Panics
+    /// If the process has ended already.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {pid:?}: {error}"));
+    }
+
+    /// Waits for the process to end by itself; then its log is whole.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
+        // Its last breath closes its stderr, so the end of the log is the event to wait for.
+        let is_closed = self.log.await_end(timeout);
+        assert!(
+            is_closed,
+            "still running after {timeout:?}; its log:\n{}",
+            self.log.text()
+        );
+        self.child
+            .wait()
+            .unwrap_or_else(|error| panic!("cannot wait for the process: {error}"))
+    }
+
+    /// SIGTERM, then waits for an orderly end by that very signal. Returns what it ran with.
+    ///
+    /// # Panics
+    /// If it ends in another way.
+    pub fn stop(mut self) -> Options {
+        self.signal(Signal::TERM);
+        let status = self.wait(STOP_TIMEOUT);
+        let text = self.log.text();
+        assert_eq!(
+            status.signal(),
+            Some(Signal::TERM.as_raw()),
+            "{status}; its log:\n{text}"
+        );
+        self.options.clone()
+    }
+
+    fn end(&mut self) {
+        // Both fail only if it has ended and been waited for already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("log of the program under test:\n{}", self.log.tail(100));
+        }
+    }
+}
+
+/// What the program wrote to stderr.
+#[derive(Debug, Default)]
+pub struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LogState {
+    lines: Vec<String>,
+    is_ended: bool,
+}
+
+impl Log {
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().lines.clone()
+    }
+
+    pub fn text(&self) -> String {
+        self.lock().lines.join("\n")
+    }
+
+    fn tail(&self, count: usize) -> String {
+        let state = self.lock();
+        state.lines[state.lines.len().saturating_sub(count)..].join("\n")
+    }
+
+    /// The first line whose `msg` is `message`, waiting for it as long as the program runs.
+    pub fn await_message(&self, message: &str, timeout: Duration) -> Option<serde_json::Value> {
+        let deadline = Instant::now() + timeout;
+        let mut seen = 0;
+        let mut state = self.lock();
+        loop {
+            let found = state.lines[seen..].iter().filter_map(|line| parse(line));
+            if let Some(line) = found.into_iter().find(|line| line["msg"] == message) {
+                return Some(line);
+            }
+            seen = state.lines.len();
+            if state.is_ended {
+                return None;
+            }
+            state = self.await_change(state, deadline)?;
+        }
+    }
+
+    fn await_end(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.lock();
+        while !state.is_ended {
+            match self.await_change(state, deadline) {
+                Some(changed) => state = changed,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn await_change<'a>(
+        &self,
+        state: MutexGuard<'a, LogState>,
+        deadline: Instant,
+    ) -> Option<MutexGuard<'a, LogState>> {
+        let left = deadline.checked_duration_since(Instant::now())?;
+        let waited = self.changed.wait_timeout(state, left);
+        Some(waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn fill(&self, source: impl Read) {
+        for line in BufReader::new(source).split(b'\n') {
+            let Ok(line) = line else { break };
+            self.lock()
+                .lines
+                .push(String::from_utf8_lossy(&line).into_owned());
+            self.changed.notify_all();
+        }
+        self.lock().is_ended = true;
+        self.changed.notify_all();
+    }
+}
+
+/// A log line as JSON.
+pub fn parse(line: &str) -> Option<serde_json::Value> {
+    serde_json::from_str(line).ok()
+}
+
+/// Whether the program under test is ours, rather than a real etcd to test the tests with.
+pub fn is_etcore() -> bool {
+    program().file_name().is_some_and(|name| name == "etcore")
+}
+
+/// The program under test: `ETCORE_BIN`, else what cargo builds.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| std::env::var_os("ETCORE_BIN").map_or_else(build, PathBuf::from))
+}
+
+/// Has cargo build the program, and asks it where the result is.
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.args([
+        "build",
+        "--package=server",
+        "--bin=etcore",
+        "--message-format=json",
+    ]);
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit());
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
+    assert!(output.status.success(), "cannot build etcore");
+    let executable = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(parse)
+        .filter(|message| message["target"]["name"] == "etcore")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    executable.unwrap_or_else(|| panic!("cargo named no executable"))
+}

@@ -1,0 +1,106 @@
+//! SIGKILL under load, again and again: what was acknowledged is there, in the order and at the revisions that were told.
+//!
+//! ```text
+//!  round:  start -> check what all rounds before left -> load from several threads -> SIGKILL at a random moment
+//! ```
+//!
+//! Each thread has keys of its own, so it knows what each must hold; at the moment of the kill at most one of its
+//! requests is without an answer, and that one may have happened or not, but only as a whole. A counter is shared: each
+//! thread raises it by compare-and-swap, so a lost or doubled write shows as a wrong number.
+//!
+//! Checked after each start:
+//! - the revision is not below any that was ever told, and above it by no more than what is without answer;
+//! - every key is as its last acknowledged write left it (value, mod and create revision, version), or as its
+//!   unanswered one would have;
+//! - at the revision of each acknowledged write of the last round, the store shows that write;
+//! - at the end, the whole history as a watch sees it holds each acknowledged write once, at its revision.
+//!
+//! `ETCORE_SIGKILL_ROUNDS` (20) and `ETCORE_SEED` set the run.
+
+mod check;
+mod load;
+mod model;
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tests::client::Client;
+use tests::process::{Options, Process};
+use tests::random::{Random, env_number, seed};
+
+use model::{Acknowledged, Ledger, Model};
+
+/// How many clients write at once.
+const THREADS: usize = 4;
+/// Acknowledged writes per round, at most.
+const ROUND_WRITES_MAX: u64 = 600;
+/// A round that is stuck.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[test]
+fn acknowledged_writes_survive_sigkill() {
+    let random = Random::new(seed("sigkill"));
+    let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 20);
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut options = Options::new(dir.path().join("data"));
+    let mut models: Vec<Model> = (0..THREADS).map(Model::new).collect();
+    let mut ledger = Ledger::default();
+    for round in 0..rounds {
+        let process = Process::start(options);
+        let mut client = Client::connect(process.client_addr()).expect("a listener");
+        check::check_start(&mut client, &mut models, &mut ledger);
+        let before = ledger.writes.len();
+        options = run_round(process, &mut models, &mut ledger, &random.fork(round));
+        let count = ledger.writes.len() - before;
+        eprintln!(
+            "sigkill: round {round}: {count} acknowledged, up to {}",
+            ledger.revision_seen
+        );
+    }
+    let process = Process::start(options);
+    let mut client = Client::connect(process.client_addr()).expect("a listener");
+    check::check_start(&mut client, &mut models, &mut ledger);
+    check::check_history(&mut client, &ledger);
+    process.stop();
+}
+
+/// Load until a random number of writes is acknowledged, then the kill. Returns how to start again.
+fn run_round(
+    process: Process,
+    models: &mut Vec<Model>,
+    ledger: &mut Ledger,
+    random: &Random,
+) -> Options {
+    let (sender, receiver) = mpsc::channel::<Acknowledged>();
+    let addr = process.client_addr();
+    let threads: Vec<_> = models
+        .drain(..)
+        .enumerate()
+        .map(|(index, model)| {
+            let (sender, random) = (sender.clone(), random.fork(1 + index as u64));
+            std::thread::spawn(move || load::run(addr, model, random, &sender))
+        })
+        .collect();
+    drop(sender);
+    let target = 1 + random.clone().below(ROUND_WRITES_MAX);
+    let deadline = Instant::now() + ROUND_TIMEOUT;
+    for count in 0..target {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(write) => ledger.acknowledge(write),
+            Err(error) => panic!("{count} of {target} writes, then {error}"),
+        }
+    }
+    let options = process.kill();
+    // What was acknowledged between the decision and the kill counts as well.
+    ledger.writes.extend(receiver.iter().inspect(|write| {
+        ledger.revision_seen = ledger.revision_seen.max(write.revision);
+    }));
+    models.extend(
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a load thread failed")),
+    );
+    options
+}
