@@ -94,6 +94,7 @@ fn logs_of_real_etcds_are_continued() {
         let options = WalOptions {
             segment_bytes: 4096 * 2,
             write_bytes_max: 1000,
+            ..WalOptions::default()
         };
         let mut wal = Wal::resume(&before, options);
         for index in 30..120 {
@@ -209,6 +210,7 @@ fn damage_before_the_last_segment_is_refused_with_its_place() {
     let options = WalOptions {
         segment_bytes: 4096,
         write_bytes_max: 1000,
+        ..WalOptions::default()
     };
     let mut wal = Wal::create(Bytes::from_static(b"meta"), options);
     for index in 1..40 {
