@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
-use glommio::net::{TcpListener, TcpStream};
+use glommio::net::{TcpListener, TcpStream, UnixStream};
 use socket2::Socket;
 
 /// Room for every operation an io_uring probe can describe (`struct io_uring_probe` + 256 ops of 8 bytes).
@@ -40,6 +40,16 @@ pub(crate) fn into_glommio(socket: Socket) -> TcpListener {
     let fd = socket.into_raw_fd();
     // SAFETY: `into_raw_fd` has just given up the descriptor, so the listener is its only owner.
     unsafe { TcpListener::from_raw_fd(fd) }
+}
+
+/// The same for one end of a pair of connected sockets.
+///
+/// # Panics
+/// Outside of an executor.
+pub(crate) fn poll_by_glommio(socket: std::os::unix::net::UnixStream) -> UnixStream {
+    let fd = socket.into_raw_fd();
+    // SAFETY: as above.
+    unsafe { UnixStream::from_raw_fd(fd) }
 }
 
 /// Asks the kernel for a small ring; the ring is gone when the result is dropped.

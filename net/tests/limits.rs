@@ -645,3 +645,36 @@ fn header_fields_that_grow_out_of_few_octets() {
     assert_eq!(events.len(), 1000);
     assert_eq!(events.last(), Some(&ServerEvent::Cancelled { id }));
 }
+
+#[test]
+fn a_deadline_passes_while_the_connection_window_is_shut() {
+    let mut peer = RawPeer::connect(Limits::default());
+    peer.open_call(1, END_STREAM, &[]);
+    peer.open_call(3, END_STREAM, &[("grpc-timeout", "50m")]);
+    let events = peer.events();
+    let ids: Vec<CallId> = events
+        .iter()
+        .filter_map(|event| match event {
+            ServerEvent::Call { id, .. } => Some(*id),
+            _ => None,
+        })
+        .collect();
+    peer.server
+        .send_message(ids[0], Bytes::from(vec![0; 70_000]));
+    peer.frames();
+    // Its HEADERS go, its message waits for the connection.
+    peer.server.send_message(ids[1], Bytes::from(vec![0; 100]));
+    assert_eq!(peer.frames().len(), 1);
+    peer.pass(Duration::from_millis(50));
+    let cancelled = ServerEvent::Cancelled { id: ids[1] };
+    assert!(peer.events().contains(&cancelled));
+    let frames = peer.frames();
+    assert_eq!(
+        (frames.len(), frames[0].flags & END_STREAM),
+        (1, END_STREAM)
+    );
+    let fields = peer.decode(&frames[0].payload);
+    assert_eq!(field(&fields, "grpc-status"), Some("4"));
+    peer.send(&frame(WINDOW_UPDATE, 0, 0, &100_000u32.to_be_bytes()));
+    assert_eq!(peer.frames(), []);
+}

@@ -3,8 +3,13 @@
 /// Name for code that no system call or interrupt frame leads to.
 const KERNEL_OTHER: &str = "kernel: other";
 
-/// Outermost entries of the kernel that are no system call, by part of their symbol.
-const KERNEL_ENTRIES: [(&str, &str); 5] = [
+/// How the kernel's functions for a system call begin. The outermost one often ends in a jump to the next and is
+/// then missing in the stack, so any of them names the call.
+const CALL_PREFIXES: [&str; 5] = ["__x64_sys_", "__do_sys_", "__se_sys_", "ksys_", "__sys_"];
+
+/// Outermost entries of the kernel that say less than a system call's name, by part of their symbol.
+const KERNEL_ENTRIES: [(&str, &str); 6] = [
+    ("do_syscall_64", "kernel: system call's entry or exit"),
     ("page_fault", "kernel: page fault"),
     ("apic_timer", "kernel: timer interrupt"),
     ("common_interrupt", "kernel: device interrupt"),
@@ -19,7 +24,8 @@ const OUR_CRATES: [&str; 5] = ["proto", "net", "engine", "driver", "server"];
 pub(super) fn kernel_entry<'a>(symbols: impl Iterator<Item = &'a str>) -> String {
     let mut entry = None;
     for symbol in symbols {
-        if let Some(call) = symbol.strip_prefix("__x64_sys_") {
+        let call = |prefix: &&str| symbol.strip_prefix(*prefix);
+        if let Some(call) = CALL_PREFIXES.iter().find_map(call) {
             return format!("kernel: {call}");
         }
         let known = KERNEL_ENTRIES

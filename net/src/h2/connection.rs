@@ -10,7 +10,8 @@ use super::closed::{Closed, How};
 use super::flow::{DEFAULT_WINDOW, RecvWindow, SendWindow};
 use super::frame::{self, ErrorCode, PREFACE};
 use super::head::{Head, HeadReader};
-use super::input::{Assembly, Reading};
+use super::input::Reading;
+use super::requests::Assembly;
 use super::settings::{PeerSettings, id};
 use super::stream::{Key, Segment, SendState, Waiting};
 use super::streams::Streams;
@@ -121,9 +122,9 @@ pub(crate) struct Connection<X> {
     /// Octets of bodies that are received and not given on.
     pub(super) held_len: usize,
     /// Room beyond the usual windows lent to streams with a large message.
-    lent_len: usize,
-    /// Streams that need such room, in order; with what they need.
-    want_room: VecDeque<Key>,
+    pub(super) lent_len: usize,
+    /// Streams that need such room, in order.
+    pub(super) want_room: VecDeque<Key>,
     /// The peer's settings have come / ours were acknowledged.
     pub(super) has_peer_settings: bool,
     pub(super) is_acknowledged: bool,
@@ -375,109 +376,6 @@ impl<X: Default> Connection<X> {
         ext
     }
 
-    /// The layer above no longer holds `len` octets of a stream's body: the peer may send as many again.
-    pub(crate) fn release(&mut self, key: Key, len: usize) {
-        self.reopen_window(key, len);
-        self.forget_held(key, len);
-    }
-
-    /// Lets the peer send `len` octets more on a stream, though those it sent are still held.
-    pub(crate) fn reopen_window(&mut self, key: Key, len: usize) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        let repaid = len.min(stream.recv.lent);
-        stream.recv.lent -= repaid;
-        self.lent_len -= repaid as usize;
-        // A stream whose peer has ended its half needs no window.
-        if !stream.recv.is_ended
-            && let Some(increment) = stream.recv.window.release(len - repaid)
-        {
-            frame::put_window_update(&mut self.control, stream.id, increment);
-        }
-        if repaid > 0 {
-            self.lend_to_waiting();
-        }
-    }
-
-    /// `len` octets of a stream's body are no longer held.
-    pub(crate) fn forget_held(&mut self, key: Key, len: usize) {
-        if let Some(stream) = self.streams.get_mut(key) {
-            let len = len.min(stream.recv.held);
-            stream.recv.held -= len;
-            self.held_len -= len;
-        }
-    }
-
-    /// The message that arrives on a stream needs `missing` more octets before any can be released. If the window has
-    /// not that much left, it is widened, now or when there is room.
-    pub(crate) fn ask_room(&mut self, key: Key, missing: usize) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-        stream.recv.wanted = missing;
-        if stream.recv.window.missing(missing) > 0 && !stream.recv.is_waiting {
-            stream.recv.is_waiting = true;
-            self.want_room.push_back(key);
-            self.lend_to_waiting();
-        }
-    }
-
-    /// Widens windows in the order in which streams asked. Half of the buffer may be lent, or one message of any size:
-    /// so the first in the queue always comes to its end, and with it everyone.
-    fn lend_to_waiting(&mut self) {
-        while let Some(key) = self.want_room.front().copied() {
-            let missing = self.streams.get(key).map_or(0, |stream| {
-                stream.recv.window.missing(stream.recv.wanted) as usize
-            });
-            let lent_max = self.limits.buffer_bytes_max / 2;
-            if self.lent_len > 0 && self.lent_len + missing > lent_max {
-                return;
-            }
-            self.want_room.pop_front();
-            self.lend(key);
-        }
-    }
-
-    /// Widens the window of one stream to what it wants.
-    fn lend(&mut self, key: Key) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        stream.recv.is_waiting = false;
-        if let Some(increment) = stream.recv.window.widen(stream.recv.wanted) {
-            stream.recv.lent += increment;
-            self.lent_len += increment as usize;
-            frame::put_window_update(&mut self.control, stream.id, increment);
-        }
-    }
-
-    /// The peer counts with our window from now on. Streams from before may have counted with the default.
-    pub(super) fn on_settings_ack(&mut self) {
-        let window = self.limits.stream_window;
-        if std::mem::replace(&mut self.is_acknowledged, true) || window >= DEFAULT_WINDOW {
-            return;
-        }
-        let keys: Vec<Key> = self.streams.keys().collect();
-        for key in keys {
-            let Some(stream) = self.streams.get_mut(key) else {
-                continue;
-            };
-            stream.recv.window.resize(window);
-            let (wanted, is_lent) = (stream.recv.wanted, stream.recv.lent > 0);
-            // Half of the smaller window may be due by now.
-            self.reopen_window(key, 0);
-            if is_lent {
-                // Others may wait for this one, so it does not wait for them.
-                self.lend(key);
-            } else if wanted > 0 {
-                self.ask_room(key, wanted as usize);
-            }
-        }
-    }
-
     pub(crate) fn ping(&mut self, payload: [u8; 8]) {
         frame::put_ping(&mut self.control, false, payload);
     }
@@ -563,13 +461,18 @@ impl<X: Default> Connection<X> {
 
     /// Puts a stream in the round if it has something to send.
     pub(super) fn wake(&mut self, key: Key) {
-        if let Some(stream) = self.streams.get_mut(key)
-            && stream.id != 0
-            && stream.send.waiting == Waiting::No
-            && stream.send.has_work()
-            && !stream.send.waits_for_window()
-        {
-            stream.send.waiting = Waiting::Ready;
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let send = &mut stream.send;
+        // Without DATA (its queue was dropped) it need not wait for the connection's window.
+        let is_listed = match send.waiting {
+            Waiting::No => false,
+            Waiting::Ready => true,
+            Waiting::ForConnection => send.queued_len > 0,
+        };
+        if stream.id != 0 && !is_listed && send.has_work() && !send.waits_for_window() {
+            send.waiting = Waiting::Ready;
             self.ready.push_back(key);
         }
     }

@@ -6,10 +6,8 @@ use super::closed::How;
 use super::connection::{Connection, Drain, Event, Fault, Role};
 use super::flow::WINDOW_MAX;
 use super::frame::{
-    self, DEFAULT_FRAME_LEN_MAX, ErrorCode, FrameHead, HEAD_LEN, PREFACE, flag, kind,
-    strip_padding, take_u32,
+    self, DEFAULT_FRAME_LEN_MAX, ErrorCode, FrameHead, HEAD_LEN, PREFACE, flag, kind, take_u32,
 };
-use super::head::{Head, Shape};
 use super::settings;
 use super::stream::{Key, SendState};
 
@@ -43,16 +41,6 @@ pub(super) struct DataFrame {
     ends_stream: bool,
 }
 
-/// A header block of which CONTINUATION frames bring more.
-#[derive(Debug)]
-pub(super) struct Assembly {
-    stream: u32,
-    ends_stream: bool,
-    depends_on_itself: bool,
-    frames: u32,
-    block: Vec<u8>,
-}
-
 /// What one step came to.
 enum Step<'a, X> {
     Event(Event<'a, X>),
@@ -60,7 +48,7 @@ enum Step<'a, X> {
     NeedMore,
 }
 
-type Handled<X> = Result<Option<Event<'static, X>>, Fault>;
+pub(super) type Handled<X> = Result<Option<Event<'static, X>>, Fault>;
 
 impl<X: Default> Connection<X> {
     /// Takes bytes from `input` until something happened. `None`: all bytes were taken.
@@ -260,7 +248,7 @@ impl<X: Default> Connection<X> {
     }
 
     /// A frame that needs a stream, on one that is not open (§5.1).
-    fn judge_closed(&self, id: u32) -> Result<(), Fault> {
+    pub(super) fn judge_closed(&self, id: u32) -> Result<(), Fault> {
         if self.is_idle(id) {
             return Err(protocol("frame on an idle stream"));
         }
@@ -345,177 +333,7 @@ impl<X: Default> Connection<X> {
         })
     }
 
-    // ---- HEADERS, CONTINUATION, PRIORITY (§6.2, §6.10, §6.3)
-
-    fn on_headers(&mut self, head: FrameHead, payload: &[u8]) -> Handled<X> {
-        if head.stream == 0 {
-            return Err(protocol("HEADERS on stream 0"));
-        }
-        let Some(mut block) = strip_padding(head, payload) else {
-            return Err(protocol("padding longer than the frame"));
-        };
-        let mut depends_on_itself = false;
-        if head.has(flag::PRIORITY) {
-            let (dependency, rest) = take_u32(block).ok_or(SHORT)?;
-            let (_weight, rest) = rest.split_first().ok_or(SHORT)?;
-            // RFC 7540 §5.3.1.
-            depends_on_itself = dependency & 0x7fff_ffff == head.stream;
-            block = rest;
-        }
-        let ends_stream = head.has(flag::END_STREAM);
-        if head.has(flag::END_HEADERS) {
-            return self.on_header_block(head.stream, ends_stream, depends_on_itself, block);
-        }
-        self.assembly = Some(Assembly {
-            stream: head.stream,
-            ends_stream,
-            depends_on_itself,
-            frames: 0,
-            block: block.to_vec(),
-        });
-        Ok(None)
-    }
-
-    fn on_continuation(&mut self, head: FrameHead, payload: &[u8]) -> Handled<X> {
-        let limits = &self.limits;
-        // Huffman coding may lengthen, but whoever uses it then has no header list in mind.
-        let block_len_max = limits.header_list_bytes_max as usize + DEFAULT_FRAME_LEN_MAX as usize;
-        let Some(assembly) = &mut self.assembly else {
-            return Err(protocol("CONTINUATION without HEADERS"));
-        };
-        assembly.frames += 1;
-        assembly.block.extend_from_slice(payload);
-        if assembly.frames > limits.continuation_frames_max || assembly.block.len() > block_len_max
-        {
-            let code = ErrorCode::ENHANCE_YOUR_CALM;
-            return Err(Fault::Connection(code, "header block too large"));
-        }
-        if !head.has(flag::END_HEADERS) {
-            return Ok(None);
-        }
-        let Some(whole) = self.assembly.take() else {
-            return Ok(None);
-        };
-        self.on_header_block(
-            whole.stream,
-            whole.ends_stream,
-            whole.depends_on_itself,
-            &whole.block,
-        )
-    }
-
-    fn on_header_block(
-        &mut self,
-        id: u32,
-        is_end: bool,
-        depends_on_itself: bool,
-        block: &[u8],
-    ) -> Handled<X> {
-        let key = self.streams.find(id);
-        let stream = key.and_then(|key| self.streams.get(key));
-        let shape = match (stream, self.role) {
-            (Some(stream), _) if stream.recv.has_head => Shape::Trailers,
-            (_, Role::Server) => Shape::Request,
-            (_, Role::Client) => Shape::Response,
-        };
-        // Decoded in any case, or the tables of both sides part.
-        let list_size_max = self.limits.header_list_bytes_max as usize;
-        let read = self
-            .heads
-            .read(&mut self.decoder, block, list_size_max, shape);
-        let Ok(verdict) = read else {
-            let code = ErrorCode::COMPRESSION_ERROR;
-            return Err(Fault::Connection(code, "header block cannot be decoded"));
-        };
-        let verdict = verdict.ok().filter(|_| !depends_on_itself);
-        match (key, shape) {
-            (Some(key), Shape::Trailers) => self.on_trailers(key, id, is_end, verdict),
-            (Some(key), _) => self.on_response(key, id, is_end, verdict),
-            (None, _) => self.on_new_stream(id, is_end, verdict),
-        }
-    }
-
-    fn on_trailers(&mut self, key: Key, id: u32, is_end: bool, head: Option<Head>) -> Handled<X> {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Ok(None);
-        };
-        if stream.recv.is_ended {
-            return Err(Fault::Stream(id, ErrorCode::STREAM_CLOSED));
-        }
-        // §8.1: trailers end the stream, and the body must be whole.
-        let is_whole = stream.recv.content_left.is_none_or(|left| left == 0);
-        let Some(head) = head.filter(|_| is_end && is_whole) else {
-            return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
-        };
-        stream.recv.is_ended = true;
-        Ok(Some(Event::Trailers {
-            key,
-            fields: head.fields,
-        }))
-    }
-
-    fn on_response(&mut self, key: Key, id: u32, is_end: bool, head: Option<Head>) -> Handled<X> {
-        // §8.1: an informational response does not end the stream, and 101 does not exist.
-        let malformed = |head: &Head| head.status == 101 || (head.status < 200 && is_end);
-        let Some(head) = head.filter(|head| !malformed(head)) else {
-            return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
-        };
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Ok(None);
-        };
-        if head.status < 200 && !head.is_too_large {
-            return Ok(None);
-        }
-        stream.recv.has_head = true;
-        stream.recv.is_ended = is_end;
-        // An answer to HEAD names a length and has no body.
-        stream.recv.content_left = head.content_len.filter(|_| !is_end);
-        Ok(Some(Event::Head { key, head, is_end }))
-    }
-
-    fn on_new_stream(&mut self, id: u32, is_end: bool, head: Option<Head>) -> Handled<X> {
-        if self.role == Role::Client || id.is_multiple_of(2) {
-            // A client's streams that are not there any more; a server opens none.
-            return if self.is_idle(id) || id.is_multiple_of(2) {
-                Err(protocol("stream id of the wrong side"))
-            } else {
-                self.judge_closed(id).map(|()| None)
-            };
-        }
-        if id <= self.last_peer_id {
-            return match self.closed.how(id) {
-                // §5.1.1: ids only grow.
-                None if !self.is_refused(id) => Err(protocol("stream id went back")),
-                _ => self.judge_closed(id).map(|()| None),
-            };
-        }
-        self.last_peer_id = id;
-        if self.is_refused(id) {
-            return Ok(None);
-        }
-        let Some(head) = head else {
-            return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
-        };
-        if is_end && head.content_len.is_some_and(|len| len > 0) {
-            return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
-        }
-        // §5.1.2. Retries of a refused stream are safe, and gRPC clients make them by themselves.
-        let is_full = self.streams.len() >= self.limits.concurrent_streams_max as usize;
-        if is_full || self.queued_len > self.limits.output_bytes_max {
-            return Err(Fault::Stream(id, ErrorCode::REFUSED_STREAM));
-        }
-        let window = self.recv_window_size();
-        let key = self
-            .streams
-            .insert(self.peer.initial_window, window, self.now);
-        self.streams.assign_id(key, id);
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.recv.has_head = true;
-            stream.recv.is_ended = is_end;
-            stream.recv.content_left = head.content_len;
-        }
-        Ok(Some(Event::Head { key, head, is_end }))
-    }
+    // ---- PRIORITY, RST_STREAM (§6.3, §6.4)
 
     fn on_priority(&mut self, head: FrameHead, payload: &[u8]) -> Handled<X> {
         if head.stream == 0 {
@@ -537,8 +355,6 @@ impl<X: Default> Connection<X> {
         }
         Err(Fault::Stream(head.stream, code))
     }
-
-    // ---- RST_STREAM (§6.4)
 
     fn on_reset(&mut self, head: FrameHead, payload: &[u8]) -> Handled<X> {
         if payload.len() != 4 {
@@ -697,7 +513,7 @@ impl<X: Default> Connection<X> {
     // ---- what is allowed
 
     /// Whether a stream was never used (§5.1, "idle").
-    fn is_idle(&self, id: u32) -> bool {
+    pub(super) fn is_idle(&self, id: u32) -> bool {
         match self.role {
             Role::Server => id.is_multiple_of(2) || id > self.last_peer_id,
             Role::Client => id.is_multiple_of(2) || id >= self.next_id,
@@ -705,7 +521,7 @@ impl<X: Default> Connection<X> {
     }
 
     /// Whether a stream came after the last GOAWAY.
-    fn is_refused(&self, id: u32) -> bool {
+    pub(super) fn is_refused(&self, id: u32) -> bool {
         matches!(self.drain, Drain::Final { last_stream } if id > last_stream)
             && self.role == Role::Server
     }
@@ -753,13 +569,13 @@ fn on_goaway<X>(head: FrameHead, payload: &[u8]) -> Handled<X> {
 }
 
 /// A frame shorter than its fixed fields (§4.2).
-const SHORT: Fault = Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, "frame too short");
+pub(super) const SHORT: Fault = Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, "frame too short");
 
 fn frame_size(what: &'static str) -> Fault {
     Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, what)
 }
 
-fn protocol(reason: &'static str) -> Fault {
+pub(super) fn protocol(reason: &'static str) -> Fault {
     Fault::Connection(ErrorCode::PROTOCOL_ERROR, reason)
 }
 

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! - `input` cuts bytes into frames. DATA is passed on in the pieces in which it arrives and never gathered here, other
-//!   frames are at most 16 KiB. `head` decodes and checks header lists, `flow` counts windows, `streams` finds streams,
-//!   `output` shares the connection among them.
+//!   frames are at most 16 KiB. `requests` joins header blocks, `head` decodes and checks them, `flow` counts windows,
+//!   `room` opens ours, `streams` finds streams, `output` shares the connection among them.
 //! - A layer above keeps what it needs for each stream in the stream (`X`), so there is one table.
 //! - Where RFC 9113 dropped rules of RFC 7540 that peers still test (a stream that depends on itself), the old rule is
 //!   kept. Priorities are otherwise read and ignored, as RFC 9113 §5.3.2 asks.
@@ -26,6 +26,8 @@ mod frame;
 mod head;
 mod input;
 mod output;
+mod requests;
+mod room;
 mod settings;
 mod stream;
 mod streams;

@@ -199,7 +199,9 @@ impl<X: Default> Connection<X> {
     /// The connection's window opened: all that wait for it are ready again, in order.
     pub(super) fn wake_all_for_connection(&mut self) {
         while let Some(key) = self.for_connection.pop_front() {
-            if let Some(stream) = self.streams.get_mut(key) {
+            if let Some(stream) = self.streams.get_mut(key)
+                && stream.send.waiting == Waiting::ForConnection
+            {
                 stream.send.waiting = Waiting::No;
                 self.wake(key);
             }

@@ -12,6 +12,9 @@ use super::stream::{Key, Stream};
 /// Marks a hole in the index.
 const GONE: u32 = u32::MAX;
 
+/// So many slots are kept when all streams are gone.
+const KEEP_SLOTS: usize = 64;
+
 /// All streams that are not closed.
 #[derive(Debug)]
 pub(crate) struct Streams<X> {
@@ -78,6 +81,11 @@ impl<X: Default> Streams<X> {
         }
         self.free.push(key.slot);
         self.live -= 1;
+        if self.live == 0 && self.slots.len() > KEEP_SLOTS {
+            self.slots.truncate(KEEP_SLOTS);
+            self.slots.shrink_to_fit();
+            self.free = (0..KEEP_SLOTS as u32).collect();
+        }
         Some(ext)
     }
 
@@ -184,6 +192,23 @@ mod tests {
         let none = Key { slot: 0, serial: 0 };
         streams.remove(second);
         assert!(streams.get(none).is_none());
+    }
+
+    #[test]
+    fn slots_of_a_crowd_are_given_back() {
+        let mut streams = Streams::<u8>::new();
+        let insert = |streams: &mut Streams<u8>| streams.insert(1, 1, Duration::ZERO);
+        let keys: Vec<Key> = (0..1000).map(|_| insert(&mut streams)).collect();
+        for key in &keys {
+            assert!(streams.remove(*key).is_some());
+        }
+        assert_eq!(
+            (streams.slots.len(), streams.free.len()),
+            (KEEP_SLOTS, KEEP_SLOTS)
+        );
+        let again: Vec<Key> = (0..100).map(|_| insert(&mut streams)).collect();
+        assert!(keys.iter().all(|key| streams.get(*key).is_none()));
+        assert!(again.iter().all(|key| streams.get(*key).is_some()));
     }
 
     proptest! {
