@@ -240,7 +240,7 @@ impl Life {
     fn check_prefix(&self, found: &Model) {
         let durable = self.wal.durable();
         let reached = |&&(group, _): &&(GroupNo, usize)| group <= durable;
-        let required = self.sealed.iter().filter(reached).next_back();
+        let required = self.sealed.iter().rfind(reached);
         let required = required.map_or(0, |&(_, count)| count);
         let mut model = self.base.clone();
         self.ops[..required].iter().for_each(|op| model.apply(op));

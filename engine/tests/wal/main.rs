@@ -1,4 +1,5 @@
 //! The WAL over a simulated disk, and logs of real etcds.
+#![expect(clippy::unwrap_used, reason = "a failed expectation ends a test")]
 
 mod arbitrary;
 mod crash;
