@@ -2,7 +2,7 @@
 
 use super::ahead::{self, Claimed};
 use super::io::{BLOCK_BYTES, FileNo, WalFile, WalOp};
-use super::{SegmentName, Tail};
+use super::{SegmentName, Tail, WalOptions};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -43,10 +43,11 @@ impl Active {
 
     /// The segment that recovery ended in. Whether its free blocks were ever written is not known,
     /// so all of them are zeroed once more.
-    pub(super) fn resume(file: FileNo, tail: &Tail, segment_bytes: u64) -> Self {
+    pub(super) fn resume(file: FileNo, tail: &Tail, options: &WalOptions) -> Self {
         let whole_blocks = tail.file_len - tail.file_len % BLOCK_BYTES;
-        let capacity = whole_blocks.max(segment_bytes);
-        let clean = tail.dirty_end.next_multiple_of(BLOCK_BYTES);
+        let capacity = whole_blocks.max(options.segment_bytes);
+        let lead = (tail.end + options.zero_lead_bytes).min(capacity);
+        let clean = tail.dirty_end.max(lead).next_multiple_of(BLOCK_BYTES);
         Self {
             file,
             name: tail.segment,
@@ -59,7 +60,8 @@ impl Active {
     }
 
     /// What must be durable before the first append: the claimed length, and zeros from `end` on.
-    pub(super) fn repair(&self, tail: &Tail) -> VecDeque<WalOp> {
+    /// Zeros where zeros are already, up to the lead, are for the speed of the first groups.
+    pub(super) fn repair(&self, tail: &Tail, options: &WalOptions) -> VecDeque<WalOp> {
         let file = self.file;
         let name = WalFile::Segment(self.name);
         let mut steps = VecDeque::from([WalOp::Open { file, name }]);
@@ -67,22 +69,18 @@ impl Active {
             let len = self.capacity;
             steps.push_back(WalOp::Allocate { file, len });
         }
-        if tail.dirty_end > tail.end {
-            let mut dirty = self.write_start()..tail.dirty_end.next_multiple_of(BLOCK_BYTES);
-            if !self.last_block.is_empty() {
-                let mut block = self.last_block.clone();
-                block.resize(BLOCK_BYTES as usize, 0);
-                steps.push_back(WalOp::Write {
-                    file,
-                    offset: dirty.start,
-                    blocks: block.into(),
-                });
-                dirty.start += BLOCK_BYTES;
-            }
-            steps.extend(std::iter::from_fn(|| {
-                ahead::take_zero_piece(file, &mut dirty)
-            }));
+        let mut unzeroed = tail.end.next_multiple_of(BLOCK_BYTES)..self.unzeroed.start;
+        if tail.dirty_end > tail.end && !self.last_block.is_empty() {
+            let mut block = self.last_block.clone();
+            block.resize(BLOCK_BYTES as usize, 0);
+            steps.push_back(WalOp::Write {
+                file,
+                offset: self.write_start(),
+                blocks: block.into(),
+            });
         }
+        let zeros = || ahead::take_zero_piece(file, &mut unzeroed, options);
+        steps.extend(std::iter::from_fn(zeros));
         steps.push_back(WalOp::Sync { file });
         steps
     }
@@ -132,10 +130,12 @@ impl Active {
     }
 
     /// The next piece to zero in front of the writer.
-    pub(super) fn poll_zero(&mut self) -> Option<WalOp> {
+    pub(super) fn poll_zero(&mut self, options: &WalOptions) -> Option<WalOp> {
         assert!(self.zeroing.is_none(), "two pieces at a time");
-        let start = self.unzeroed.start;
-        let op = ahead::take_zero_piece(self.file, &mut self.unzeroed)?;
+        let lead = (self.end + options.zero_lead_bytes).next_multiple_of(BLOCK_BYTES);
+        let start = self.unzeroed.start.max(lead);
+        self.unzeroed.start = start;
+        let op = ahead::take_zero_piece(self.file, &mut self.unzeroed, options)?;
         self.zeroing = Some(start..self.unzeroed.start);
         Some(op)
     }

@@ -6,16 +6,12 @@
 //!   `---- retry ------ Refused <-------'
 //! ```
 //! Claimed space reads as zeros already. Zeroing it by real writes only makes the later overwrite
-//! cheap, so a segment may be taken before that is finished; the rest is zeroed in front of the
-//! writer.
+//! cheap, so a segment may be taken before that is finished, once a lead is zeroed; the rest is
+//! zeroed in front of the writer, no nearer than the lead, so that groups do not wait for it.
 
 use super::io::{BLOCK_BYTES, FileNo, WalFile, WalOp};
 use super::writer::WalOptions;
 use std::ops::Range;
-
-/// Bytes of one `Zero`: short enough that a group which has to wait for one does not notice, long
-/// enough that a segment takes only some 250.
-pub(super) const ZERO_PIECE_BYTES: u64 = 256 * 1024;
 
 /// Ticks between two attempts to claim space. At etcd's usual tick of 100 ms: one second.
 const CLAIM_RETRY_TICKS: u32 = 10;
@@ -51,8 +47,9 @@ pub(super) struct Ahead {
     is_busy: bool,
     /// The last attempt to claim failed, and none has succeeded since.
     is_refused: bool,
-    /// How many files were named so far: they are `0.tmp` and `1.tmp` in turn.
-    named_count: u64,
+    /// How many segments were taken so far: they are `0.tmp` and `1.tmp` in turn, since the one
+    /// taken last may not yet be renamed.
+    taken_count: u64,
     /// A file given up, to be removed.
     discarded: Option<(FileNo, WalFile)>,
 }
@@ -78,7 +75,9 @@ impl Ahead {
         }
         let op = match &mut self.next {
             Next::Absent => self.claim(options, new_file()),
-            Next::Ready(claimed) if !is_urgent => claimed.poll()?,
+            Next::Ready(claimed) if !(is_urgent && claimed.is_usable(options)) => {
+                claimed.poll(options)?
+            }
             Next::Ready(_) | Next::Claiming(_) | Next::Refused { .. } => return None,
         };
         self.is_busy = true;
@@ -86,9 +85,8 @@ impl Ahead {
     }
 
     fn claim(&mut self, options: &WalOptions, file: FileNo) -> WalOp {
-        let name = WalFile::Next((self.named_count % 2) as u8);
+        let name = WalFile::Next((self.taken_count % 2) as u8);
         let len = options.segment_bytes;
-        self.named_count += 1;
         self.next = Next::Claiming(Claimed {
             file,
             name,
@@ -139,21 +137,27 @@ impl Ahead {
         }
     }
 
-    /// Takes the claimed segment, unless there is none or an operation on it is under way.
-    pub(super) fn take(&mut self) -> Option<Claimed> {
-        if self.is_busy || !matches!(self.next, Next::Ready(_)) {
-            return None;
-        }
-        match std::mem::take(&mut self.next) {
-            Next::Ready(claimed) => Some(claimed),
+    /// Takes the claimed segment, unless it is not yet usable or an operation on it is under way.
+    pub(super) fn take(&mut self, options: &WalOptions) -> Option<Claimed> {
+        match &self.next {
+            Next::Ready(claimed) if !self.is_busy && claimed.is_usable(options) => {
+                let claimed = claimed.clone();
+                self.next = Next::Absent;
+                self.taken_count += 1;
+                Some(claimed)
+            }
             _ => None,
         }
     }
 }
 
 impl Claimed {
-    fn poll(&mut self) -> Option<WalOp> {
-        if let Some(op) = take_zero_piece(self.file, &mut self.unzeroed) {
+    fn is_usable(&self, options: &WalOptions) -> bool {
+        self.unzeroed.is_empty() || self.unzeroed.start >= options.zero_lead_bytes
+    }
+
+    fn poll(&mut self, options: &WalOptions) -> Option<WalOp> {
+        if let Some(op) = take_zero_piece(self.file, &mut self.unzeroed, options) {
             return Some(op);
         }
         if self.is_synced {
@@ -165,7 +169,11 @@ impl Claimed {
 }
 
 /// Cuts the next piece off the front of `unzeroed`, which is whole blocks.
-pub(super) fn take_zero_piece(file: FileNo, unzeroed: &mut Range<u64>) -> Option<WalOp> {
+pub(super) fn take_zero_piece(
+    file: FileNo,
+    unzeroed: &mut Range<u64>,
+    options: &WalOptions,
+) -> Option<WalOp> {
     if unzeroed.is_empty() {
         return None;
     }
@@ -174,7 +182,7 @@ pub(super) fn take_zero_piece(file: FileNo, unzeroed: &mut Range<u64>) -> Option
         offset.is_multiple_of(BLOCK_BYTES),
         "unaligned zeros at {offset}"
     );
-    let len = ZERO_PIECE_BYTES.min(unzeroed.end - offset);
+    let len = options.zero_piece_bytes.min(unzeroed.end - offset);
     unzeroed.start += len;
     Some(WalOp::Zero { file, offset, len })
 }
@@ -185,7 +193,8 @@ mod tests {
 
     fn options() -> WalOptions {
         WalOptions {
-            segment_bytes: ZERO_PIECE_BYTES * 2,
+            segment_bytes: 8192,
+            zero_piece_bytes: 4096,
             ..WalOptions::default()
         }
     }
@@ -200,12 +209,12 @@ mod tests {
         let mut ops = Vec::new();
         while let Some(op) = poll(&mut ahead) {
             assert!(poll(&mut ahead).is_none(), "one at a time");
-            assert!(ahead.take().is_none(), "not while busy");
+            assert!(ahead.take(&options()).is_none(), "not while busy");
             ahead.on_done(true);
             ops.push(op);
         }
         let file = FileNo(7);
-        let len = ZERO_PIECE_BYTES;
+        let len = 4096;
         assert_eq!(
             ops,
             [
@@ -227,8 +236,8 @@ mod tests {
                 WalOp::Sync { file },
             ]
         );
-        assert!(ahead.take().is_some());
-        assert!(ahead.take().is_none());
+        assert!(ahead.take(&options()).is_some());
+        assert!(ahead.take(&options()).is_none());
     }
 
     #[test]

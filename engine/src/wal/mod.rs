@@ -19,7 +19,7 @@
 //!   space is not ([`Health::Failed`]).
 //!
 //! The log shard owns the `Wal`. Left out: releasing old segments, and locks on files, both the
-//! shell's. Tested by properties over a simulated disk that loses sectors (`tests/wal.rs`) and by
+//! shell's. Tested by properties over a simulated disk that loses sectors (`tests/wal/`) and by
 //! logs of real etcds (`tests/golden/`).
 
 mod active;

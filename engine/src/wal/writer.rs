@@ -17,6 +17,12 @@ const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES));
 /// Groups that wait are written together up to this many bytes.
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
+/// A segment takes some 250 of these.
+const ZERO_PIECE_BYTES: u64 = 256 << 10;
+
+/// Zeroed in some 10 ms at start; more than the log grows while one paced piece is under way.
+const ZERO_LEAD_BYTES: u64 = 4 << 20;
+
 /// With less room than this and no next segment in sight, new proposals are refused: what is
 /// already under way must still fit.
 const RESERVE_BYTES: u64 = 8 << 20;
@@ -28,6 +34,11 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// Bound of one write, unless a single group is larger.
     pub write_bytes_max: usize,
+    /// Bytes of one `Zero`; whole blocks. Short, so that a group is not held up by one.
+    pub zero_piece_bytes: u64,
+    /// A segment is used once this much of it is zeroed, and zeroing keeps this distance from the
+    /// writer.
+    pub zero_lead_bytes: u64,
 }
 
 impl Default for WalOptions {
@@ -35,6 +46,8 @@ impl Default for WalOptions {
         Self {
             segment_bytes: SEGMENT_BYTES,
             write_bytes_max: WRITE_BYTES_MAX,
+            zero_piece_bytes: ZERO_PIECE_BYTES,
+            zero_lead_bytes: ZERO_LEAD_BYTES,
         }
     }
 }
@@ -130,9 +143,9 @@ impl Wal {
         };
         wal.queue.position = wal.position;
         let file = wal.new_file();
-        let active = Active::resume(file, tail, wal.options.segment_bytes);
+        let active = Active::resume(file, tail, &wal.options);
         wal.flight = Some(Flight {
-            steps: active.repair(tail),
+            steps: active.repair(tail, &wal.options),
             current: None,
             durable: GroupNo(0),
         });
@@ -142,12 +155,12 @@ impl Wal {
     }
 
     fn new(metadata: Bytes, options: WalOptions) -> Self {
-        let segment_bytes = options.segment_bytes;
-        assert!(
-            segment_bytes.is_multiple_of(BLOCK_BYTES),
-            "segment of {segment_bytes} bytes"
-        );
-        assert!(segment_bytes > 0, "a segment of no bytes");
+        for bytes in [options.segment_bytes, options.zero_piece_bytes] {
+            assert!(
+                bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
+                "{options:?}"
+            );
+        }
         Self {
             options,
             metadata,
@@ -315,7 +328,7 @@ impl Wal {
         }
         if let Some(active) = &mut self.active
             && !self.needs_segment
-            && let Some(op) = active.poll_zero()
+            && let Some(op) = active.poll_zero(&self.options)
         {
             return Some((Beside::ZeroActive, op));
         }
@@ -351,7 +364,7 @@ impl Wal {
     /// Begins the next segment with the due groups: it gets its final name once they are durable in
     /// it, so that no segment of that name is ever seen without its head.
     fn start_segment(&mut self, len_max: u64) -> bool {
-        let Some(claimed) = self.ahead.take() else {
+        let Some(claimed) = self.ahead.take(&self.options) else {
             self.needs_segment = true;
             return false;
         };

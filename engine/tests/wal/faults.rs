@@ -202,6 +202,7 @@ fn a_segment_without_its_head_is_begun_anew() {
         first_index: 2,
     };
     for content in [&[0; 8192][..], &[]] {
+        disk.close_all();
         disk.insert(name, content);
         let recovered = disk.recovery().finish().unwrap();
         let mut wal = Wal::resume(&recovered, options());

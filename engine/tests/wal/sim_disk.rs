@@ -109,6 +109,10 @@ impl SimDisk {
         match &io.op {
             WalOp::Claim { file, name, len } => {
                 self.claim_space()?;
+                // Emptying a file that is in use would destroy a segment not yet renamed.
+                let former = self.names.get(&name.to_string());
+                let is_in_use = former.is_some_and(|inode| self.open.values().any(|o| o == inode));
+                assert!(!is_in_use, "{name} is in use");
                 self.next_inode += 1;
                 let mut claimed = SimFile::default();
                 claimed.now.resize(*len as usize, 0);
@@ -170,6 +174,11 @@ impl SimDisk {
 
     fn file(&mut self, file: FileNo) -> &mut SimFile {
         self.files.get_mut(&self.open[&file]).unwrap()
+    }
+
+    /// The program ended: what it wrote stays, its files are closed.
+    pub(crate) fn close_all(&mut self) {
+        self.open.clear();
     }
 
     /// Leaves what a power cut may leave.
