@@ -1,2 +1,3 @@
 //! The program `etcore`.
+#![forbid(unsafe_code)]
 fn main() {}

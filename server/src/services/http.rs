@@ -1,0 +1,108 @@
+//! Plain HTTP requests on the client and peer listeners.
+//!
+//! The routes are pure functions in [`crate::http`]; here they get what they ask of the node.
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use net::http::{HttpRequest, HttpResponse};
+use proto::etcdserverpb::{AlarmType, RangeRequest};
+
+use crate::http::{
+    Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, metrics_response,
+    route_client, route_peer,
+};
+use crate::logging::http_date;
+use crate::metrics;
+use crate::shard::{HttpReply, LogShard, Role};
+
+/// Answers a request, at once or after the reads that a health check needs.
+pub(crate) fn answer(shard: &Rc<LogShard>, role: Role, request: &HttpRequest, reply: HttpReply) {
+    let date = http_date(SystemTime::now());
+    let status = node_status(shard);
+    if role == Role::Peer {
+        return reply.finish(route_peer(request, &status, &date));
+    }
+    let access = Access {
+        hosts: &shard.config.host_whitelist,
+        origins: &shard.config.cors,
+    };
+    let routed = route_client(request, access, &status);
+    let decoration = routed.decoration;
+    match routed.work {
+        Work::Respond(response) => reply.finish(decoration.finish(response, &date)),
+        Work::RenderMetrics => reply.finish(decoration.finish(render_metrics(shard), &date)),
+        Work::Check(plan) => {
+            let shard = Rc::clone(shard);
+            driver::spawn(async move {
+                let response = check(&shard, plan).await;
+                reply.finish(decoration.finish(response, &date));
+            })
+            .detach();
+        }
+    }
+}
+
+async fn check(shard: &Rc<LogShard>, mut plan: HealthPlan) -> HttpResponse {
+    while let Some(kind) = plan.poll_read() {
+        let result = match kind {
+            ReadKind::Linearizable => shard.wait_linearizable().await,
+            ReadKind::Serializable => Ok(()),
+        };
+        plan.on_read(result.and_then(|()| read_one_key(shard)));
+    }
+    plan.respond(&shard.metrics)
+}
+
+/// The read that a health check makes: of one key, to see that the store answers.
+fn read_one_key(shard: &LogShard) -> Result<(), String> {
+    let request = RangeRequest {
+        key: "health".into(),
+        limit: 1,
+        keys_only: true,
+        ..RangeRequest::default()
+    };
+    shard
+        .with_node(|node| node.view().range(&request))
+        .map(drop)
+        .map_err(|e| e.to_string())
+}
+
+fn render_metrics(shard: &LogShard) -> HttpResponse {
+    shard.update_gauges();
+    metrics_response(metrics::render(&[&shard.metrics]))
+}
+
+fn node_status(shard: &LogShard) -> NodeStatus {
+    shard.with_node(|node| {
+        let version = node.membership().cluster_version().map(str::to_owned);
+        NodeStatus {
+            cluster_id: node.options().cluster_id,
+            storage_version: version.clone(),
+            cluster_version: version,
+            has_leader: node.leadership().leader_id != 0,
+            is_learner: super::cluster::is_learner(node),
+            alarms: node
+                .view()
+                .alarms(AlarmType::None as i32)
+                .iter()
+                .map(|alarm| match AlarmType::try_from(alarm.alarm) {
+                    Ok(AlarmType::Nospace) => Alarm::NoSpace,
+                    Ok(AlarmType::Corrupt) => Alarm::Corrupt,
+                    _ => Alarm::Other,
+                })
+                .collect(),
+            members: node.membership().members().map(member_status).collect(),
+        }
+    })
+}
+
+fn member_status(member: &engine::membership::Member) -> MemberStatus {
+    MemberStatus {
+        id: member.id,
+        peer_urls: member.peer_urls.clone(),
+        is_learner: member.is_learner,
+        name: member.name.clone(),
+        client_urls: member.client_urls.clone(),
+    }
+}

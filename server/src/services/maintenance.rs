@@ -1,0 +1,133 @@
+//! Maintenance and health: status, alarms, the hash of the key space.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use engine::mvcc::{HashKv, HashRun, RequestError};
+use engine::types::Budget;
+use net::grpc::{Code, Status};
+use proto::etcdserverpb::{
+    AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, InternalRaftRequest,
+    StatusRequest, StatusResponse,
+};
+use proto::health::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
+
+use super::{propose, refused, respond};
+use crate::errors::FrontError;
+use crate::shard::{LogShard, ReplyTo};
+use crate::version;
+
+/// Pairs that one slice of a hash visits: well under a millisecond.
+const HASH_SLICE_UNITS: usize = 2048;
+
+/// All actions go through the log, reading too: that is how etcd orders them.
+pub(crate) fn alarm(shard: &LogShard, request: AlarmRequest, reply: ReplyTo) {
+    propose(
+        shard,
+        InternalRaftRequest {
+            alarm: Some(request),
+            ..Default::default()
+        },
+        reply,
+    );
+}
+
+/// This member's own view of itself; no agreement is asked for.
+pub(crate) fn status(shard: &LogShard, _request: StatusRequest) -> Bytes {
+    let response = shard.with_node(|node| {
+        let leader = node.leadership().leader_id;
+        let mut errors = Vec::new();
+        if leader == 0 {
+            errors.push(FrontError::NoLeader.status().message.into_owned());
+        }
+        errors.extend(
+            node.view()
+                .alarms(AlarmType::None as i32)
+                .iter()
+                .map(|alarm| alarm_text(alarm.member_id, alarm.alarm)),
+        );
+        StatusResponse {
+            header: Some(shard.header(node.view().revision())),
+            version: version::ETCD.to_owned(),
+            db_size: node.view().db_size() as i64,
+            db_size_in_use: node.view().db_size_in_use() as i64,
+            leader,
+            raft_index: node.commit_index(),
+            raft_term: node.term(),
+            raft_applied_index: node.applied_index(),
+            errors,
+            is_learner: super::cluster::is_learner(node),
+            storage_version: node
+                .membership()
+                .cluster_version()
+                .unwrap_or_default()
+                .to_owned(),
+            db_size_quota: quota_bytes(shard),
+            downgrade_info: Some(DowngradeInfo::default()),
+        }
+    });
+    respond::message(&response)
+}
+
+/// An alarm as etcd prints it among the errors of a status.
+fn alarm_text(member_id: u64, alarm: i32) -> String {
+    let name = AlarmType::try_from(alarm).map_or("UNKNOWN", |alarm| alarm.as_str_name());
+    format!("memberID:{member_id} alarm:{name}")
+}
+
+/// The limit in force as etcd tells it: 0 when there is none.
+fn quota_bytes(shard: &LogShard) -> i64 {
+    shard
+        .config
+        .quota_backend_bytes
+        .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// The hash over all revisions up to the asked one, in slices: it visits every stored revision.
+pub(crate) fn hash_kv(shard: &Rc<LogShard>, request: HashKvRequest, reply: ReplyTo) {
+    let shard = Rc::clone(shard);
+    driver::spawn(async move {
+        let started = driver::now();
+        let result = run_hash(&shard, request.revision).await;
+        shard
+            .metrics
+            .hash_kv
+            .observe(driver::now().saturating_sub(started));
+        reply.finish(result.map_err(refused).map(|hash| {
+            respond::message(&HashKvResponse {
+                header: Some(shard.header(hash.revision)),
+                hash: hash.hash,
+                compact_revision: hash.compact_revision,
+                hash_revision: hash.hash_revision,
+            })
+        }));
+    })
+    .detach();
+}
+
+async fn run_hash(shard: &LogShard, revision: i64) -> Result<HashKv, RequestError> {
+    if let Some(hash) = shard.with_node(|node| node.view().remembered_hash(revision)) {
+        return Ok(hash);
+    }
+    let mut run = shard.with_node(|node| HashRun::new(revision, node.view().reader()))?;
+    loop {
+        let mut budget = Budget::new(HASH_SLICE_UNITS);
+        let step = shard.with_node(|node| run.step(node.view().reader(), &mut budget))?;
+        match step {
+            Some(hash) => return Ok(hash),
+            None => driver::yield_now().await,
+        }
+    }
+}
+
+/// The health of the whole server is the only one there is.
+pub(crate) fn health_check(request: HealthCheckRequest) -> Result<Bytes, Status> {
+    if !request.service.is_empty() {
+        return Err(Status::new(Code::NotFound, "unknown service"));
+    }
+    Ok(respond::message(&HealthCheckResponse {
+        status: ServingStatus::Serving as i32,
+    }))
+}

@@ -1,0 +1,288 @@
+//! One client connection on its core: bytes in, calls out, responses back.
+//!
+//! Three tasks share it: one reads and hands whole calls to the services, one writes what the machine has to send, one
+//! keeps its deadlines. A response may come from any task of the executor; it marks the connection and wakes the writer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver::{Notify, Stream};
+use net::grpc::{Code, Status};
+use net::http::HttpResponse;
+use net::{CallId, Limits, ServerConnection, ServerEvent};
+
+use super::LogShard;
+use super::waiter::Outcome;
+use crate::errors;
+use crate::method::{self, METHODS, MethodNo, Shape};
+use crate::services;
+
+use super::Role;
+
+/// What one read takes at most: large enough for a burst of pipelined calls.
+const READ_SIZE_BYTES: usize = 64 * 1024;
+/// What one write carries at most; more is sent by the next one, so that calls share the connection.
+const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
+
+/// A call whose request is not whole yet.
+struct OpenCall {
+    method: MethodNo,
+    payload: Option<Bytes>,
+}
+
+/// The state that the tasks of one connection share.
+pub(crate) struct Connection {
+    machine: RefCell<ServerConnection>,
+    open: RefCell<HashMap<CallId, OpenCall>>,
+    writer: Notify,
+    timer: Notify,
+    is_closed: Cell<bool>,
+    role: Role,
+    shard: Rc<LogShard>,
+}
+
+/// Where the response of one call goes.
+#[derive(Clone)]
+pub(crate) struct ReplyTo {
+    connection: Rc<Connection>,
+    call: CallId,
+    pub(crate) method: MethodNo,
+    started: Duration,
+}
+
+impl Connection {
+    /// Serves a connection until it is over.
+    pub(crate) async fn serve(
+        shard: Rc<LogShard>,
+        stream: Stream,
+        limits: Arc<Limits>,
+        role: Role,
+    ) {
+        let connection = Rc::new(Connection {
+            machine: RefCell::new(ServerConnection::new(limits, driver::now())),
+            open: RefCell::new(HashMap::new()),
+            writer: Notify::new(),
+            timer: Notify::new(),
+            is_closed: Cell::new(false),
+            role,
+            shard: Rc::clone(&shard),
+        });
+        let _registration = shard.connections.insert(&connection);
+        let stream = Rc::new(stream);
+        let writer = driver::spawn(Rc::clone(&connection).write_all(Rc::clone(&stream)));
+        let timer = driver::spawn(Rc::clone(&connection).keep_time());
+        Rc::clone(&connection).read_all(stream).await;
+        writer.await;
+        drop(timer);
+    }
+
+    /// Asks the peer to finish: no new calls, those under way are answered.
+    pub(crate) fn shut_down(&self) {
+        self.machine.borrow_mut().shut_down();
+        self.writer.notify();
+    }
+
+    async fn read_all(self: Rc<Self>, stream: Rc<Stream>) {
+        let mut buffer = Vec::with_capacity(READ_SIZE_BYTES);
+        while !self.is_closed.get() {
+            buffer.clear();
+            let (result, back) = stream.read(buffer).await;
+            buffer = back;
+            let count = result.unwrap_or(0);
+            {
+                let mut machine = self.machine.borrow_mut();
+                machine.on_time(driver::now());
+                if count == 0 {
+                    machine.on_eof();
+                } else {
+                    machine.on_bytes(&buffer);
+                }
+            }
+            self.handle_events();
+            self.writer.notify();
+            if count == 0 {
+                self.is_closed.set(self.machine.borrow().is_finished());
+                break;
+            }
+        }
+    }
+
+    async fn write_all(self: Rc<Self>, stream: Rc<Stream>) {
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            self.machine
+                .borrow_mut()
+                .poll_transmit(&mut buffer, WRITE_SIZE_BYTES_MAX);
+            if buffer.is_empty() {
+                if self.machine.borrow().is_finished() {
+                    break;
+                }
+                self.writer.notified().await;
+                continue;
+            }
+            let (result, back) = stream.write_all(buffer).await;
+            buffer = back;
+            if result.is_err() {
+                self.machine.borrow_mut().on_lost();
+                self.handle_events();
+                break;
+            }
+            // What was queued may have made a streamed call writable again.
+            self.handle_events();
+        }
+        self.is_closed.set(true);
+        // Wakes the reader, which may wait for a peer that will never say more. The socket may be gone already.
+        let _ = stream.shutdown();
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let next = self.machine.borrow().next_timeout();
+            match next {
+                None => self.timer.notified().await,
+                Some(at) => {
+                    driver::sleep(at.saturating_sub(driver::now())).await;
+                    self.machine.borrow_mut().on_time(driver::now());
+                    self.handle_events();
+                    self.writer.notify();
+                }
+            }
+        }
+    }
+
+    fn handle_events(self: &Rc<Self>) {
+        loop {
+            let event = self.machine.borrow_mut().poll_event();
+            match event {
+                Some(event) => self.on_event(event),
+                None => break,
+            }
+        }
+        self.timer.notify();
+    }
+
+    fn on_event(self: &Rc<Self>, event: ServerEvent) {
+        match event {
+            ServerEvent::Call {
+                id, path, metadata, ..
+            } => {
+                self.open_call(id, &String::from_utf8_lossy(&path), &metadata);
+            }
+            ServerEvent::Message { id, payload } => {
+                if let Some(call) = self.open.borrow_mut().get_mut(&id) {
+                    call.payload.get_or_insert(payload);
+                }
+            }
+            ServerEvent::HalfClose { id } => {
+                let call = self.open.borrow_mut().remove(&id);
+                if let Some(call) = call {
+                    self.start_call(id, call);
+                }
+            }
+            ServerEvent::Cancelled { id } => {
+                self.open.borrow_mut().remove(&id);
+            }
+            ServerEvent::Http { id, request } => {
+                let reply = HttpReply {
+                    connection: Rc::clone(self),
+                    id,
+                };
+                services::http::answer(&self.shard, self.role, &request, reply);
+            }
+            ServerEvent::Writable { .. } => {}
+        }
+    }
+
+    /// Refuses what can be refused by its headers; the rest waits for its message.
+    fn open_call(&self, id: CallId, path: &str, metadata: &net::Metadata) {
+        let refusal = match method::find(path) {
+            None => Some(errors::unknown_path(path)),
+            Some(number) => {
+                self.shard.metrics.rpc_started(number);
+                let refused = services::check_call(&self.shard, number, metadata).err();
+                if let Some(status) = &refused {
+                    self.shard
+                        .metrics
+                        .rpc_handled(number, status.code, Duration::ZERO);
+                } else {
+                    let call = OpenCall {
+                        method: number,
+                        payload: None,
+                    };
+                    self.open.borrow_mut().insert(id, call);
+                }
+                refused
+            }
+        };
+        if let Some(status) = refusal {
+            self.machine.borrow_mut().finish(id, &status);
+            self.writer.notify();
+        }
+    }
+
+    fn start_call(self: &Rc<Self>, id: CallId, call: OpenCall) {
+        let reply = ReplyTo {
+            connection: Rc::clone(self),
+            call: id,
+            method: call.method,
+            started: driver::now(),
+        };
+        debug_assert!(METHODS[call.method].shape == Shape::Unary);
+        match call.payload {
+            Some(payload) => {
+                self.shard.metrics.rpc_received(call.method, payload.len());
+                services::dispatch(&self.shard, payload, reply);
+            }
+            None => reply.finish(Err(Status::new(Code::Internal, "no request message"))),
+        }
+    }
+}
+
+impl ReplyTo {
+    /// Answers the call: one message, or a status.
+    pub(crate) fn finish(self, result: Result<Bytes, Status>) {
+        let metrics = &self.connection.shard.metrics;
+        let elapsed = driver::now().saturating_sub(self.started);
+        let mut machine = self.connection.machine.borrow_mut();
+        let status = match result {
+            Ok(message) => {
+                metrics.rpc_sent(self.method, message.len());
+                machine.send_message(self.call, message);
+                Status::OK
+            }
+            Err(status) => status,
+        };
+        metrics.rpc_handled(self.method, status.code, elapsed);
+        machine.finish(self.call, &status);
+        drop(machine);
+        self.connection.writer.notify();
+    }
+
+    /// Answers the call with what its proposal came to.
+    pub(crate) fn finish_proposal(self, outcome: Outcome, shard: &LogShard) {
+        let elapsed = driver::now().saturating_sub(self.started);
+        let result = services::finish_proposal(outcome, shard, self.method, elapsed);
+        self.finish(result);
+    }
+}
+
+/// Where the answer of a plain HTTP request goes.
+pub(crate) struct HttpReply {
+    connection: Rc<Connection>,
+    id: CallId,
+}
+
+impl HttpReply {
+    pub(crate) fn finish(self, response: HttpResponse) {
+        self.connection
+            .machine
+            .borrow_mut()
+            .respond(self.id, response);
+        self.connection.writer.notify();
+    }
+}

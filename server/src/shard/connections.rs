@@ -1,0 +1,51 @@
+//! The open connections of a shard: to be told when the server ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+use super::Connection;
+
+/// Does not keep connections alive.
+#[derive(Default)]
+pub(crate) struct Connections {
+    by_no: RefCell<HashMap<u64, Weak<Connection>>>,
+    next_no: Cell<u64>,
+}
+
+/// Takes its connection off the list when dropped.
+pub(crate) struct Registration<'a> {
+    connections: &'a Connections,
+    no: u64,
+}
+
+impl Connections {
+    pub(crate) fn insert(&self, connection: &Rc<Connection>) -> Registration<'_> {
+        let no = self.next_no.get();
+        self.next_no.set(no + 1);
+        self.by_no
+            .borrow_mut()
+            .insert(no, Rc::downgrade(connection));
+        Registration {
+            connections: self,
+            no,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_no.borrow().len()
+    }
+
+    /// Asks all of them to finish.
+    pub(crate) fn shut_down(&self) {
+        for connection in self.by_no.borrow().values().filter_map(Weak::upgrade) {
+            connection.shut_down();
+        }
+    }
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.connections.by_no.borrow_mut().remove(&self.no);
+    }
+}

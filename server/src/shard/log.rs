@@ -1,0 +1,362 @@
+//! The log shard: the one place that drives the [`Node`].
+//!
+//! One task turns the node: it works while there is something to do, starts the disk work that the node asks for,
+//! hands out what the node tells, and sleeps until somebody wakes it. A turn ends after a bounded amount of apply work
+//! so that connections on the same core get theirs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver::Notify;
+use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
+use engine::state::ApplyEffect;
+use engine::types::Budget;
+use net::grpc::Status;
+use proto::etcdserverpb::{AlarmType, InternalRaftRequest, ResponseHeader};
+
+use super::connections::Connections;
+use super::count::{alarm_label, count_applied, set_cluster_version};
+use super::waiter::{Waiter, Waiters};
+use crate::config::Config;
+use crate::errors::FrontError;
+use crate::metrics::Metrics;
+use crate::shard::ReplyTo;
+use crate::storage::WalDisk;
+
+/// Steps of apply work in one turn; see [`Budget`].
+const TURN_STEPS: usize = 512;
+/// A read that may run once the state is new enough.
+pub(crate) struct Read {
+    pub(crate) reply: ReplyTo,
+    pub(crate) run: Box<dyn FnOnce(&LogShard) -> Result<Bytes, Status>>,
+}
+
+/// Who waits for a read-index round.
+enum ReadWaiter {
+    Call(Read),
+    Task(driver::Sender<Result<(), FrontError>>),
+}
+
+impl ReadWaiter {
+    fn finish(self, outcome: Result<(), FrontError>, shard: &LogShard) {
+        match self {
+            ReadWaiter::Call(Read { reply, run }) => {
+                let result = match outcome {
+                    Ok(()) => run(shard),
+                    Err(error) => Err(error.status()),
+                };
+                reply.finish(result);
+            }
+            // Nobody listens any more: the task was dropped with its connection.
+            ReadWaiter::Task(sender) => drop(sender.send(outcome)),
+        }
+    }
+}
+
+/// The node and everybody who waits for it.
+pub(crate) struct LogShard {
+    pub(crate) config: Rc<Config>,
+    pub(crate) metrics: Rc<Metrics>,
+    node: RefCell<Node>,
+    disk: WalDisk,
+    waiters: RefCell<Waiters>,
+    /// Reads by the id of their read-index round, and when they give up.
+    reads: RefCell<BTreeMap<u64, (Duration, ReadWaiter)>>,
+    wake: Notify,
+    is_stopping: Cell<bool>,
+    pub(crate) connections: Connections,
+    /// Alarms that the metrics have a series for.
+    noted_alarms: RefCell<BTreeSet<(u64, i32)>>,
+}
+
+impl LogShard {
+    pub(crate) fn new(
+        config: Rc<Config>,
+        metrics: Rc<Metrics>,
+        node: Node,
+        disk: WalDisk,
+    ) -> Rc<Self> {
+        let patience = config.request_timeout();
+        let shard = Rc::new(LogShard {
+            config,
+            metrics,
+            node: RefCell::new(node),
+            disk,
+            waiters: RefCell::new(Waiters::new(patience)),
+            reads: RefCell::new(BTreeMap::new()),
+            wake: Notify::new(),
+            is_stopping: Cell::new(false),
+            connections: Connections::default(),
+            noted_alarms: RefCell::default(),
+        });
+        shard.note_alarms();
+        if let Some(version) = shard.node.borrow().membership().cluster_version() {
+            set_cluster_version(&shard.metrics, version);
+        }
+        shard
+    }
+
+    /// Looks at the node; never across an await.
+    pub(crate) fn with_node<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
+        look(&self.node.borrow())
+    }
+
+    /// Changes the node and lets it work on the change.
+    pub(crate) fn with_node_mut<T>(&self, change: impl FnOnce(&mut Node) -> T) -> T {
+        let result = change(&mut self.node.borrow_mut());
+        self.wake.notify();
+        result
+    }
+
+    /// Proposes a request; `waiter` learns the outcome.
+    ///
+    /// # Errors
+    /// What the node refused, before anything happened; the waiter is dropped then.
+    pub(crate) fn propose(
+        &self,
+        request: InternalRaftRequest,
+        waiter: Waiter,
+    ) -> Result<(), FrontError> {
+        if self.is_stopping.get() {
+            return Err(FrontError::Stopped);
+        }
+        let id = self.node.borrow_mut().propose(request).map_err(|error| {
+            self.metrics.proposals_failed.inc();
+            match error {
+                ProposeError::TooManyRequests => FrontError::TooManyRequests,
+                ProposeError::TooLarge { .. } => FrontError::RequestTooLarge,
+                _ => FrontError::NoSpace,
+            }
+        })?;
+        self.waiters.borrow_mut().insert(id, waiter, driver::now());
+        self.wake.notify();
+        Ok(())
+    }
+
+    /// Runs a read now if it may, else once the state is new enough.
+    pub(crate) fn read(&self, is_serializable: bool, read: Read) {
+        let now_is_fine = is_serializable || self.node.borrow().is_view_linearizable();
+        if now_is_fine {
+            let result = (read.run)(self);
+            read.reply.finish(result);
+            return;
+        }
+        self.wait_for_read(ReadWaiter::Call(read));
+    }
+
+    /// Waits until the newest View is linearizable, within the request timeout.
+    ///
+    /// # Errors
+    /// The text that a client would see.
+    pub(crate) async fn wait_linearizable(&self) -> Result<(), String> {
+        if self.node.borrow().is_view_linearizable() {
+            return Ok(());
+        }
+        let (sender, told) = driver::oneshot();
+        self.wait_for_read(ReadWaiter::Task(sender));
+        match told.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.status().message.into_owned()),
+            Err(_) => Err(FrontError::Stopped.status().message.into_owned()),
+        }
+    }
+
+    fn wait_for_read(&self, waiter: ReadWaiter) {
+        let id = self.node.borrow_mut().read_index();
+        let deadline = driver::now() + self.config.request_timeout();
+        self.reads.borrow_mut().insert(id, (deadline, waiter));
+        self.wake.notify();
+    }
+
+    /// The header of a response at `revision`; 0 leaves the revision out.
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        let node = self.node.borrow();
+        ResponseHeader {
+            cluster_id: node.options().cluster_id,
+            member_id: node.options().member_id,
+            revision,
+            raft_term: node.term(),
+        }
+    }
+
+    /// Turns the node until it stops or fails.
+    ///
+    /// # Errors
+    /// The failure that the member cannot survive.
+    pub(crate) async fn run(self: &Rc<Self>) -> Result<(), NodeFailure> {
+        loop {
+            let more = self.turn()?;
+            if self.is_stopping.get() && self.is_idle() {
+                return Ok(());
+            }
+            if more {
+                driver::yield_now().await;
+            } else {
+                self.wake.notified().await;
+            }
+        }
+    }
+
+    /// One bounded piece of work; true if there is more without any new input.
+    fn turn(self: &Rc<Self>) -> Result<bool, NodeFailure> {
+        let mut budget = Budget::new(TURN_STEPS);
+        let more = self.node.borrow_mut().work(&mut budget)?;
+        self.start_disk_work();
+        loop {
+            let event = self.node.borrow_mut().poll_event();
+            match event {
+                Some(event) => self.on_event(event),
+                None => break,
+            }
+        }
+        Ok(more)
+    }
+
+    fn start_disk_work(self: &Rc<Self>) {
+        loop {
+            let Some(io) = self.node.borrow_mut().poll_io() else {
+                return;
+            };
+            let shard = Rc::clone(self);
+            let disk = self.disk.clone();
+            driver::spawn(async move {
+                let (ticket, result) = disk.perform(io).await;
+                shard.node.borrow_mut().on_io_done(ticket, result);
+                shard.wake.notify();
+            })
+            .detach();
+        }
+    }
+
+    fn on_event(&self, event: NodeEvent) {
+        match event {
+            NodeEvent::Applied { id, applied } => {
+                count_applied(&self.metrics, &applied);
+                if applied.effects.contains(&ApplyEffect::AlarmsChanged) {
+                    self.note_alarms();
+                }
+                let waiter = self.waiters.borrow_mut().take(id);
+                if let Some(waiter) = waiter {
+                    waiter.finish(Ok(applied.result), self);
+                }
+            }
+            NodeEvent::ReadReady { id } => {
+                let read = self.reads.borrow_mut().remove(&id);
+                if let Some((_, waiter)) = read {
+                    waiter.finish(Ok(()), self);
+                }
+            }
+            NodeEvent::Leadership(leadership) => {
+                self.metrics
+                    .on_leadership(leadership.leader_id, leadership.is_leader);
+                crate::logging::info!(
+                    "raft: leadership changed",
+                    "leader-id" => format!("{:x}", leadership.leader_id),
+                    "is-leader" => leadership.is_leader
+                );
+            }
+            NodeEvent::ConfChanged { .. } => {}
+        }
+    }
+
+    /// Shows in the metrics which alarms are up; those that were and are no more stay, with 0.
+    fn note_alarms(&self) {
+        let up = self.node.borrow().view().alarms(AlarmType::None as i32);
+        let mut noted = self.noted_alarms.borrow_mut();
+        for alarm in &up {
+            noted.insert((alarm.member_id, alarm.alarm));
+        }
+        for &(member_id, alarm) in noted.iter() {
+            let is_up = up
+                .iter()
+                .any(|a| (a.member_id, a.alarm) == (member_id, alarm));
+            self.metrics
+                .node
+                .set_alarm(member_id, alarm_label(alarm), is_up);
+        }
+    }
+
+    /// One tick of the logical clock, and whoever waited too long.
+    pub(crate) fn tick(&self) {
+        let now = driver::now();
+        self.node.borrow_mut().on_tick(now);
+        self.wake.notify();
+        loop {
+            let expired = self.waiters.borrow_mut().take_expired(now);
+            match expired {
+                Some(waiter) => {
+                    self.metrics.proposals_failed.inc();
+                    waiter.finish(Err(FrontError::Timeout), self);
+                }
+                None => break,
+            }
+        }
+        let late: Vec<u64> = {
+            let reads = self.reads.borrow();
+            reads
+                .iter()
+                .filter(|(_, (deadline, _))| *deadline <= now)
+                .map(|(id, _)| *id)
+                .collect()
+        };
+        for id in late {
+            let read = self.reads.borrow_mut().remove(&id);
+            if let Some((_, waiter)) = read {
+                waiter.finish(Err(FrontError::Timeout), self);
+            }
+        }
+    }
+
+    /// Brings the gauges that nobody sets on the way up to date; for a scrape.
+    pub(crate) fn update_gauges(&self) {
+        let metrics = &self.metrics;
+        let node = self.node.borrow();
+        let view = node.view();
+        metrics.proposals_committed.set(node.commit_index());
+        metrics.proposals_applied.set(node.applied_index());
+        metrics
+            .proposals_pending
+            .set(self.waiters.borrow().len() as u64);
+        metrics.db_total_size.set(view.db_size());
+        metrics.db_size_in_use.set(view.db_size_in_use());
+        metrics.keys.set(view.key_count() as u64);
+        metrics.current_revision.set_float(view.revision() as f64);
+        metrics
+            .compact_revision
+            .set_float(view.compact_revision() as f64);
+        metrics
+            .is_learner
+            .set_bool(crate::services::cluster::is_learner(&node));
+        if let Some(quota) = self.config.quota_backend_bytes {
+            metrics.quota_backend_bytes.set(quota);
+        }
+    }
+
+    /// No new proposals; `run` returns once everybody was answered and the log is on the disk.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.set(true);
+        self.node.borrow_mut().close();
+        self.wake.notify();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiters.borrow().len() == 0
+            && self.reads.borrow().is_empty()
+            && self.node.borrow().is_quiet()
+    }
+
+    /// Whoever still waits when the server must end.
+    pub(crate) fn abandon_waiters(&self) {
+        let waiters: Vec<Waiter> = self.waiters.borrow_mut().drain().collect();
+        for waiter in waiters {
+            waiter.finish(Err(FrontError::Stopped), self);
+        }
+        let reads = std::mem::take(&mut *self.reads.borrow_mut());
+        for (_, waiter) in reads.into_values() {
+            waiter.finish(Err(FrontError::Stopped), self);
+        }
+    }
+}
