@@ -95,7 +95,7 @@ pub(super) fn open(head: Head) -> Opening {
     }
     let marks = Marks::find(&head.fields);
     if marks.host_count > 1 {
-        let authority_count = usize::from(!head.authority.is_empty());
+        let authority_count = usize::from(!head.authority().is_empty());
         let message = format!(
             "num values of :authority: {authority_count}, num values of host: {}, both must only have 1 value as per \
              HTTP/2 spec",
@@ -116,10 +116,10 @@ pub(super) fn open(head: Head) -> Opening {
             );
         }
     };
-    if head.method != b"POST"[..] {
+    if head.method() != b"POST" {
         let message = format!(
             "Received a HEADERS frame with :method {:?} which should be POST",
-            String::from_utf8_lossy(&head.method)
+            String::from_utf8_lossy(head.method())
         );
         return refused(405, Code::Internal, message);
     }
@@ -130,9 +130,9 @@ pub(super) fn open(head: Head) -> Opening {
             "context deadline exceeded".into(),
         );
     }
-    let inner = head.path.strip_prefix(b"/");
+    let inner = head.path().strip_prefix(b"/");
     if !inner.is_some_and(|inner| inner.contains(&b'/')) {
-        let path = String::from_utf8_lossy(&head.path);
+        let path = String::from_utf8_lossy(head.path());
         return refused(
             200,
             Code::Unimplemented,
@@ -148,7 +148,7 @@ pub(super) fn open(head: Head) -> Opening {
         return refused(200, Code::Unimplemented, message);
     }
     Opening::Call {
-        path: head.path,
+        path: head.path_bytes(),
         metadata: head.fields,
         timeout,
     }
@@ -162,20 +162,20 @@ fn refused(http: u16, code: Code, message: String) -> Opening {
 }
 
 fn open_http(head: &Head) -> Opening {
-    let method = Method::parse(&head.method);
-    let target = str::from_utf8(&head.path).ok().filter(|target| {
+    let method = Method::parse(head.method());
+    let target = str::from_utf8(head.path()).ok().filter(|target| {
         target.starts_with('/') || (*target == "*" && method == Some(Method::Options))
     });
     let (Some(method), Some(target)) = (method, target) else {
         return Opening::BadHttp(HttpResponse::error(400, "Bad Request"));
     };
     let mut headers = Headers::new();
-    if !head.authority.is_empty() {
-        headers.push("host", &head.authority);
+    if !head.authority().is_empty() {
+        headers.push("host", head.authority());
     }
     for (name, value) in head.fields.iter() {
         // §8.3.1: :authority takes the place of Host.
-        if name != b"host" || head.authority.is_empty() {
+        if name != b"host" || head.authority().is_empty() {
             headers.push(name, value);
         }
     }
@@ -218,14 +218,8 @@ pub(crate) fn push_headers(headers: &Headers, push: &mut dyn FnMut(&[u8], &[u8])
 mod tests {
     use super::*;
 
-    fn head(method: &'static str, path: &'static str, fields: &[(&str, &str)]) -> Head {
-        Head {
-            method: Bytes::from_static(method.as_bytes()),
-            path: Bytes::from_static(path.as_bytes()),
-            authority: Bytes::from_static(b"host:2379"),
-            fields: fields.iter().copied().collect(),
-            ..Head::default()
-        }
+    fn head(method: &str, path: &str, fields: &[(&str, &str)]) -> Head {
+        Head::of_request(method, path, "host:2379", fields.iter().copied().collect())
     }
 
     const GRPC: (&str, &str) = ("content-type", "application/grpc");

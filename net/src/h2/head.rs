@@ -22,9 +22,11 @@ pub(super) enum Shape {
 /// A checked header list. Pseudo-header fields that the shape does not have are empty.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Head {
-    pub(crate) method: Bytes,
-    pub(crate) path: Bytes,
-    pub(crate) authority: Bytes,
+    /// The values of the pseudo-header fields, without gaps; the places below lie in it.
+    pseudo: Bytes,
+    method: Place,
+    path: Place,
+    authority: Place,
     /// A response's; 0 in a request.
     pub(crate) status: u16,
     /// The fields that are no pseudo-header fields.
@@ -32,6 +34,42 @@ pub(crate) struct Head {
     pub(crate) content_len: Option<u64>,
     /// The list was longer than allowed and is not whole.
     pub(crate) is_too_large: bool,
+}
+
+impl Head {
+    pub(crate) fn method(&self) -> &[u8] {
+        self.method.of(&self.pseudo)
+    }
+
+    pub(crate) fn path(&self) -> &[u8] {
+        self.path.of(&self.pseudo)
+    }
+
+    /// The path, to keep.
+    pub(crate) fn path_bytes(&self) -> Bytes {
+        self.pseudo.slice_ref(self.path())
+    }
+
+    pub(crate) fn authority(&self) -> &[u8] {
+        self.authority.of(&self.pseudo)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_request(method: &str, path: &str, authority: &str, fields: Metadata) -> Self {
+        let place = |start: usize, value: &str| Place {
+            start: start as u32,
+            end: (start + value.len()) as u32,
+            is_set: true,
+        };
+        Self {
+            method: place(0, method),
+            path: place(method.len(), path),
+            authority: place(method.len() + path.len(), authority),
+            pseudo: Bytes::from([method, path, authority].concat()),
+            fields,
+            ..Self::default()
+        }
+    }
 }
 
 /// The list breaks RFC 9113 §8: a stream error, PROTOCOL_ERROR.
@@ -82,8 +120,22 @@ impl HeadReader {
     }
 }
 
-/// Where a pseudo-header field's value lies in the arena.
-type Place = Option<(usize, usize)>;
+/// Where a pseudo-header field's value lies.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    start: u32,
+    end: u32,
+    is_set: bool,
+}
+
+impl Place {
+    /// The value; empty if there is none.
+    fn of(self, octets: &[u8]) -> &[u8] {
+        octets
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
 
 /// A list being read.
 struct List<'a> {
@@ -106,11 +158,11 @@ impl<'a> List<'a> {
             arena,
             shape,
             is_malformed: false,
-            method: None,
-            scheme: None,
-            path: None,
-            authority: None,
-            status: None,
+            method: Place::default(),
+            scheme: Place::default(),
+            path: Place::default(),
+            authority: Place::default(),
+            status: Place::default(),
             fields_from: None,
             content_len: None,
         }
@@ -142,12 +194,16 @@ impl<'a> List<'a> {
             (Shape::Response, b":status") => &mut self.status,
             _ => return false,
         };
-        if place.is_some() {
+        if place.is_set {
             return false;
         }
-        let start = self.arena.len();
+        let start = self.arena.len() as u32;
         self.arena.extend_from_slice(field.value);
-        *place = Some((start, self.arena.len()));
+        *place = Place {
+            start,
+            end: self.arena.len() as u32,
+            is_set: true,
+        };
         true
     }
 
@@ -186,36 +242,30 @@ impl<'a> List<'a> {
         if self.is_malformed || !(is_too_large || self.has_required()) {
             return Err(Malformed);
         }
-        let all = self.arena.split().freeze();
-        let part =
-            |place: Place| place.map_or_else(Bytes::new, |(start, end)| all.slice(start..end));
-        let status = part(self.status);
+        let mut pseudo = self.arena.split().freeze();
+        let fields = pseudo.split_off(self.fields_from.unwrap_or(pseudo.len()));
         Ok(Head {
-            method: part(self.method),
-            path: part(self.path),
-            authority: part(self.authority),
-            status: parse_status(&status).unwrap_or(0),
-            fields: Metadata::from_records(match self.fields_from {
-                Some(from) => all.slice(from..),
-                None => Bytes::new(),
-            }),
+            status: parse_status(self.status.of(&pseudo)).unwrap_or(0),
+            pseudo,
+            method: self.method,
+            path: self.path,
+            authority: self.authority,
+            fields: Metadata::from_records(fields),
             content_len: self.content_len,
             is_too_large,
         })
     }
 
     fn has_required(&self) -> bool {
-        let value = |place: Place| place.map(|(start, end)| &self.arena[start..end]);
         match self.shape {
             // §8.3.1. CONNECT has no path; this is no proxy, so it counts as malformed.
             Shape::Request => {
-                value(self.method).is_some_and(|method| !method.is_empty())
-                    && self.scheme.is_some()
-                    && value(self.path).is_some_and(|path| !path.is_empty())
+                !self.method.of(self.arena).is_empty()
+                    && self.scheme.is_set
+                    && !self.path.of(self.arena).is_empty()
             }
-            Shape::Response => {
-                value(self.status).is_some_and(|status| parse_status(status).is_some())
-            }
+            Shape::Response => parse_status(self.status.of(self.arena)).is_some(),
+
             Shape::Trailers => true,
         }
     }
@@ -282,8 +332,11 @@ mod tests {
             ("content-length", "12"),
         ])
         .expect("well-formed");
-        assert_eq!((&head.method[..], &head.path[..]), (&b"GET"[..], &b"/"[..]));
-        assert_eq!(&head.authority[..], b"h:1");
+        assert_eq!((head.method(), head.path()), (&b"GET"[..], &b"/"[..]));
+        assert_eq!(
+            (head.authority(), &head.path_bytes()[..]),
+            (&b"h:1"[..], &b"/"[..])
+        );
         assert_eq!(head.fields.get("a"), Some(&b"b"[..]));
         assert_eq!(head.fields.iter().count(), 3);
         assert_eq!(head.content_len, Some(12));

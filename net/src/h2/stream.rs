@@ -130,19 +130,22 @@ impl SendHalf {
         }
     }
 
-    /// Makes it new, keeping small buffers.
-    fn renew(&mut self, window: u32) {
-        self.segments.clear();
+    /// Empties the buffers, keeping small ones.
+    fn clear(&mut self) {
+        self.drop_queue();
         self.segments.shrink_to(KEEP_SEGMENTS);
-        let segments = std::mem::take(&mut self.segments);
         self.head.clear(KEEP_LEN);
         self.tail.clear(KEEP_LEN);
-        *self = Self {
-            head: std::mem::take(&mut self.head),
-            tail: std::mem::take(&mut self.tail),
-            segments,
-            ..Self::new(window)
-        };
+    }
+
+    /// Makes it new; it was cleared.
+    fn renew(&mut self, window: u32) {
+        self.state = SendState::Head;
+        self.waiting = Waiting::No;
+        self.window = SendWindow::new(window);
+        self.is_mid_message = false;
+        self.is_complete = false;
+        self.reports_low_water = false;
     }
 
     /// Adds a piece, which is not empty.
@@ -247,7 +250,12 @@ impl<X: Default> Stream<X> {
         }
     }
 
-    /// Makes the slot a new stream, keeping small buffers of the last one.
+    /// Empties the slot of a stream that has ended.
+    pub(super) fn clear(&mut self) {
+        self.send.clear();
+    }
+
+    /// Makes the empty slot a new stream.
     pub(super) fn renew(&mut self, send_window: u32, recv_window: u32) {
         self.send.renew(send_window);
         self.recv = RecvHalf::new(recv_window);

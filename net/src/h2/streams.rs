@@ -13,7 +13,7 @@ use super::stream::{Key, Stream};
 const GONE: u32 = u32::MAX;
 
 /// So many slots are kept when all streams are gone.
-const KEEP_SLOTS: usize = 64;
+const KEEP_SLOTS: usize = 256;
 
 /// All streams that are not closed.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl<X: Default> Streams<X> {
         let stream = self.get_mut(key)?;
         let (id, ext) = (stream.id, std::mem::take(&mut stream.ext));
         stream.serial = 0;
-        stream.renew(0, 0);
+        stream.clear();
         if id != 0 {
             self.index.remove(id);
         }
