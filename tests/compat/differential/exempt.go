@@ -31,6 +31,11 @@ var unorderedFields = map[protoreflect.FullName]bool{
 
 // Mask blanks the exempt fields of a response, in place.
 func Mask(response proto.Message) {
+	if status, ok := response.(*pb.StatusResponse); ok {
+		for i, text := range status.Errors {
+			status.Errors[i] = plainBlanks(text)
+		}
+	}
 	eachMessage(response.ProtoReflect(), func(message protoreflect.Message) {
 		message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 			switch {
@@ -75,8 +80,9 @@ func alignTimes(left, right proto.Message) {
 	}
 }
 
-// plainBlanks undoes the random choice that Go's protobuf makes between
-// blanks and no-break spaces in its error texts.
+// plainBlanks undoes the random choices of Go's protobuf: between blanks and
+// no-break spaces in its error texts, and between one and two blanks where it
+// prints a message (as Status does with alarms).
 func plainBlanks(text string) string {
-	return strings.ReplaceAll(text, "\u00a0", " ")
+	return strings.ReplaceAll(strings.ReplaceAll(text, "\u00a0", " "), "  ", " ")
 }

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 )
 
 // Player applies a workload to one server, for tests that need its traces on disk.
@@ -15,7 +16,8 @@ func NewPlayer(connection *grpc.ClientConn) *Player {
 	return &Player{side: side{connection: connection, leases: newLeaseNames()}, revision: 1}
 }
 
-// Play makes the calls one by one; what is refused is part of the workload.
+// Play makes the calls one by one; what is refused is part of the workload. It
+// stops at a server that does not answer.
 func (p *Player) Play(calls []Call) []Outcome {
 	outcomes := make([]Outcome, 0, len(calls))
 	for _, call := range calls {
@@ -24,6 +26,9 @@ func (p *Player) Play(calls []Call) []Outcome {
 			p.revision = revision
 		}
 		outcomes = append(outcomes, outcome)
+		if code := outcome.Status.Code(); code == codes.Unavailable || code == codes.DeadlineExceeded {
+			break
+		}
 	}
 	return outcomes
 }

@@ -1,6 +1,7 @@
 package durability
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,7 +9,6 @@ import (
 	"etcore/tests/compat/differential"
 	"etcore/tests/compat/harness"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 )
 
@@ -105,7 +105,7 @@ func TestEtcoreLeavesDbAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !cmp.Equal(before, after) {
+	if !bytes.Equal(before, after) {
 		t.Fatal("the db file was changed")
 	}
 }
