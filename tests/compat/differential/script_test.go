@@ -160,9 +160,8 @@ func transportErrors() []Call {
 		{Method: methodPut, Raw: []byte{0x07}},
 		{Method: methodPut, Raw: []byte("\x0a\x01k\x12\x01v\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")},
 		{Method: methodTxn, Raw: []byte("\x12\x06\x12\x7f\x0a\x01k\x12\x00")},
-		// An unknown field, and one field with a wire type it does not have.
+		// An unknown field.
 		{Method: methodPut, Raw: []byte("\x0a\x01k\x12\x01v\xa2\x06\x01x")},
-		{Method: methodPut, Raw: []byte("\x0a\x01k\x10\x05")},
 		// A field given twice: the last one counts.
 		{Method: methodPut, Raw: []byte("\x0a\x01k\x0a\x01l\x12\x01v")},
 		{Method: methodRange, Raw: []byte("\x0a\x01l")},
