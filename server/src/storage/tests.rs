@@ -370,7 +370,9 @@ fn a_failed_write_or_sync_of_claimed_space_is_fatal() {
 #[test]
 fn without_fsync_nothing_is_synced() {
     run(async |dir| {
-        let _fault = faults::install(&format!("sync:{}/*:EIO", dir.display())).unwrap();
+        let at = dir.display();
+        let rules = format!("sync:{at}/*.wal:EIO;sync:{at}/*0.tmp:EIO;syncdir:{at}/*wal.tmp:EIO");
+        let _fault = faults::install(&rules).unwrap();
         let observer = Rc::new(Counts::default());
         let options = StorageOptions {
             unsafe_no_fsync: true,
