@@ -58,6 +58,7 @@ pub struct Storage {
 }
 
 /// What the log held.
+#[expect(clippy::large_enum_variant, reason = "one is made, at the start")]
 pub enum StoredLog {
     /// Nothing: the member starts for the first time. Make the log by [`engine::wal::Wal::create`]; the
     /// directory gets its name once the first groups, sealed before the first `poll_io`, are durable.
