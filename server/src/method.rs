@@ -72,7 +72,9 @@ pub type MethodNo = usize;
 
 /// The method with this path.
 pub fn find(path: &str) -> Option<MethodNo> {
-    METHODS.binary_search_by(|method| method.path.cmp(path)).ok()
+    METHODS
+        .binary_search_by(|method| method.path.cmp(path))
+        .ok()
 }
 
 /// True if etcd has a service of this name.
@@ -81,15 +83,27 @@ pub fn is_service(service: &str) -> bool {
 }
 
 const fn unary(path: &'static str) -> Method {
-    Method { path, shape: Shape::Unary, served: None }
+    Method {
+        path,
+        shape: Shape::Unary,
+        served: None,
+    }
 }
 
 const fn serves(path: &'static str, served: Served) -> Method {
-    Method { path, shape: Shape::Unary, served: Some(served) }
+    Method {
+        path,
+        shape: Shape::Unary,
+        served: Some(served),
+    }
 }
 
 const fn stream(path: &'static str, shape: Shape) -> Method {
-    Method { path, shape, served: None }
+    Method {
+        path,
+        shape,
+        served: None,
+    }
 }
 
 /// All methods, ascending by path.
@@ -126,7 +140,10 @@ pub const METHODS: &[Method] = &[
     stream("/etcdserverpb.Lease/LeaseKeepAlive", Shape::BidiStream),
     unary("/etcdserverpb.Lease/LeaseLeases"),
     serves("/etcdserverpb.Lease/LeaseRevoke", Served::LeaseRevoke),
-    serves("/etcdserverpb.Lease/LeaseTimeToLive", Served::LeaseTimeToLive),
+    serves(
+        "/etcdserverpb.Lease/LeaseTimeToLive",
+        Served::LeaseTimeToLive,
+    ),
     serves("/etcdserverpb.Maintenance/Alarm", Served::Alarm),
     unary("/etcdserverpb.Maintenance/Defragment"),
     unary("/etcdserverpb.Maintenance/Downgrade"),
@@ -163,7 +180,10 @@ mod tests {
     #[test]
     fn names_are_split() {
         let method = &METHODS[find("/etcdserverpb.KV/Put").expect("listed")];
-        assert_eq!((method.service(), method.name()), ("etcdserverpb.KV", "Put"));
+        assert_eq!(
+            (method.service(), method.name()),
+            ("etcdserverpb.KV", "Put")
+        );
         assert!(is_service("grpc.health.v1.Health"));
         assert!(!is_service("grpc.reflection.v1.ServerReflection"));
     }

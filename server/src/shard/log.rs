@@ -28,10 +28,13 @@ use crate::storage::WalDisk;
 
 /// Steps of apply work in one turn; see [`Budget`].
 const TURN_STEPS: usize = 512;
+/// Answers from the newest View.
+pub(crate) type ReadFn = Box<dyn FnOnce(&LogShard) -> Result<Bytes, Status>>;
+
 /// A read that may run once the state is new enough.
 pub(crate) struct Read {
     pub(crate) reply: ReplyTo,
-    pub(crate) run: Box<dyn FnOnce(&LogShard) -> Result<Bytes, Status>>,
+    pub(crate) run: ReadFn,
 }
 
 /// Who waits for a read-index round.
