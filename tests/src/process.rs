@@ -28,6 +28,7 @@ pub struct Options {
     pub peer_addr: SocketAddr,
     /// Behind the others, so they win.
     pub extra_args: Vec<String>,
+    pub extra_env: Vec<(String, String)>,
 }
 
 impl Options {
@@ -38,12 +39,19 @@ impl Options {
             client_addr: free_addr(),
             peer_addr: free_addr(),
             extra_args: Vec::new(),
+            extra_env: Vec::new(),
         }
     }
 
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.extra_args.push(arg.into());
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra_env.push((name.into(), value.into()));
         self
     }
 
@@ -84,6 +92,7 @@ impl Process {
     pub fn spawn(options: Options) -> Self {
         let mut child = Command::new(program())
             .args(options.args())
+            .envs(options.extra_env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -320,6 +329,8 @@ fn build() -> PathBuf {
         "build",
         "--package=server",
         "--bin=etcore",
+        // Does nothing unless a test asks for faults by a variable of its server.
+        "--features=faults",
         "--message-format=json",
     ]);
     command
