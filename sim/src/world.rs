@@ -207,6 +207,20 @@ impl World {
         }
     }
 
+    fn note_event(&mut self, event: &Event) {
+        self.note(&self.now.to_le_bytes());
+        match event {
+            Event::Deliver { passage, bytes } => {
+                self.note(&[passage.stream.from as u8, passage.stream.to as u8]);
+                self.note(bytes);
+            }
+            other => {
+                let told = format!("{other:?}");
+                self.note(told.as_bytes());
+            }
+        }
+    }
+
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
         if let Some(member) = self.member_of(&event)
             && self.members[member].paused_until > self.now
@@ -215,8 +229,7 @@ impl World {
             self.schedule(at, event);
             return Ok(());
         }
-        let told = format!("{} {event:?}", self.now);
-        self.note(told.as_bytes());
+        self.note_event(&event);
         match event {
             Event::Start { member } => self.start(member),
             Event::Tick { member, life } => {

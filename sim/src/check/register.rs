@@ -12,7 +12,7 @@ use super::Violation;
 use crate::history::{Call, Operation, Outcome};
 
 /// States that one search may visit.
-const SEARCH_STEPS_MAX: usize = 100_000;
+const SEARCH_STEPS_MAX: usize = 20_000;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -112,41 +112,109 @@ fn split(
     }
 }
 
-/// Looks for an order, depth first. What is done is a set of steps: a prefix, and some behind it.
+/// Where a search stands: all answered steps before `first` are done, and those of `done` behind it; of the unanswered
+/// ones, those of `used`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct State {
+    first: usize,
+    done: BTreeSet<usize>,
+    used: BTreeSet<usize>,
+    value: Option<Bytes>,
+}
+
+/// Looks for an order, depth first.
 fn is_linearizable(steps: &[Step]) -> bool {
-    type State = (usize, BTreeSet<usize>, Option<Bytes>);
-    let mut seen: BTreeSet<State> = BTreeSet::new();
-    let mut open: Vec<State> = vec![(0, BTreeSet::new(), None)];
-    while let Some((first, done, value)) = open.pop() {
-        if seen.len() > SEARCH_STEPS_MAX {
+    let (answered, maybe): (Vec<&Step>, Vec<&Step>) =
+        steps.iter().partition(|step| step.returned < u64::MAX);
+    let maybe: Vec<&Step> = maybe
+        .into_iter()
+        .filter(|step| is_needed(step, &answered, steps))
+        .collect();
+    let begin = State {
+        first: 0,
+        done: BTreeSet::new(),
+        used: BTreeSet::new(),
+        value: None,
+    };
+    let mut seen = BTreeSet::new();
+    let mut open = vec![begin];
+    while let Some(state) = open.pop() {
+        if state.first == answered.len() || seen.len() > SEARCH_STEPS_MAX {
             return true;
         }
-        let is_left = |i: &usize| !done.contains(i);
-        // Whoever returned first among those left must come before everything called after that.
-        let deadline = (first..steps.len())
-            .filter(is_left)
-            .map(|i| steps[i].returned)
-            .min();
-        let Some(deadline) = deadline.filter(|deadline| *deadline < u64::MAX) else {
-            return true;
-        };
-        let candidates = (first..steps.len()).filter(is_left);
-        for i in candidates.take_while(|&i| steps[i].called < deadline) {
-            let Some(after) = take(&steps[i].action, value.as_ref()) else {
-                continue;
-            };
-            let (mut first, mut done) = (first, done.clone());
-            done.insert(i);
-            while done.remove(&first) {
-                first += 1;
-            }
-            let state = (first, done, after);
-            if seen.insert(state.clone()) {
-                open.push(state);
+        for next in state.successors(&answered, &maybe) {
+            if seen.insert(next.clone()) {
+                open.push(next);
             }
         }
     }
-    steps.is_empty()
+    false
+}
+
+/// Whether an unanswered write can explain anything: what nobody saw might as well never have happened.
+fn is_needed(step: &Step, answered: &[&Step], steps: &[Step]) -> bool {
+    let value = match &step.action {
+        Action::Set(value) => value.as_ref(),
+        Action::SetIf(_, value) => Some(value),
+        Action::See(..) => return false,
+    };
+    let is_seen = answered.iter().any(|other| match &other.action {
+        Action::See(seen, _) => seen.as_ref() == value,
+        _ => false,
+    });
+    let is_expected = steps.iter().any(|other| match &other.action {
+        Action::SetIf(expected, _) => expected.as_ref() == value,
+        _ => false,
+    });
+    is_seen || is_expected
+}
+
+impl State {
+    /// What may come next, the likeliest last.
+    fn successors(&self, answered: &[&Step], maybe: &[&Step]) -> Vec<State> {
+        // Whoever returned first among those left must come before everything called after that.
+        let mut deadline = u64::MAX;
+        let mut candidates = Vec::new();
+        for (i, step) in answered.iter().enumerate().skip(self.first) {
+            if step.called >= deadline {
+                break;
+            }
+            if !self.done.contains(&i) {
+                deadline = deadline.min(step.returned);
+                candidates.push(i);
+            }
+        }
+        candidates.retain(|&i| answered[i].called < deadline);
+        candidates.sort_by_key(|&i| std::cmp::Reverse(answered[i].returned));
+        let mut found = Vec::new();
+        for (i, step) in maybe.iter().enumerate() {
+            if step.called < deadline
+                && !self.used.contains(&i)
+                && let Some(value) = take(&step.action, self.value.as_ref())
+            {
+                let mut next = State {
+                    value,
+                    ..self.clone()
+                };
+                next.used.insert(i);
+                found.push(next);
+            }
+        }
+        for i in candidates {
+            if let Some(value) = take(&answered[i].action, self.value.as_ref()) {
+                let mut next = State {
+                    value,
+                    ..self.clone()
+                };
+                next.done.insert(i);
+                while next.done.remove(&next.first) {
+                    next.first += 1;
+                }
+                found.push(next);
+            }
+        }
+        found
+    }
 }
 
 /// The value after the action; `None` if it cannot come now.

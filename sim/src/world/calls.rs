@@ -66,8 +66,9 @@ impl World {
             self.finish(operation, Outcome::Refused);
             return;
         };
-        let is_leader = node.leadership().is_leader;
-        if is_serializable || node.is_view_linearizable() || (is_trusting && is_leader) {
+        // Only a leader that was deposed without knowing is stale then.
+        let is_current = node.leadership().is_leader && node.applied_index() == node.commit_index();
+        if is_serializable || node.is_view_linearizable() || (is_trusting && is_current) {
             self.answer_read(member_no, operation);
             return;
         }

@@ -81,6 +81,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.ending = Ending::Healed;
         self.network.heal();
+        let mut free_at = self.now;
         for no in 0..self.members.len() {
             let member = &mut self.members[no];
             member.disk.is_full = false;
@@ -88,9 +89,10 @@ impl World {
             member.disk.fail_next = None;
             member.cut_after_answer = false;
             member.slow_until = 0;
+            free_at = free_at.max(member.paused_until);
             self.schedule(self.now, Event::Start { member: no });
         }
         // A claim that was refused is tried again within ten ticks.
-        self.schedule(self.now + 2 * SECOND, Event::Settle);
+        self.schedule(free_at + 2 * SECOND, Event::Settle);
     }
 }
