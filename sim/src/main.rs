@@ -18,7 +18,7 @@ use sim::runner::{self, Failure};
 use sim::world::Summary;
 
 const USAGE: &str = "usage: sim [--seed N | --seeds A..B] [--nodes 1|3] [--plant BUG] [--jobs N]
-           [--until-us T] [--clients N] [--faults none|N,N,..]
+           [--until-us T] [--clients N] [--faults none|N,N,..] [--trace yes|no]
 
   BUG: skip-fsync, ack-before-sync, minority-commit, stale-read
 ";
@@ -32,6 +32,7 @@ struct Options {
     until: Option<u64>,
     clients: Option<usize>,
     faults: Option<Vec<usize>>,
+    is_traced: bool,
 }
 
 fn main() -> ExitCode {
@@ -120,6 +121,7 @@ fn plan(options: &Options, seed: u64) -> Plan {
     let mut plan = Plan::new(seed, options.node_count, options.plant);
     plan.until = options.until.unwrap_or(plan.until);
     plan.client_count = options.clients.unwrap_or(plan.client_count);
+    plan.is_traced = options.is_traced;
     if let Some(kept) = &options.faults {
         plan.faults.retain(|fault| kept.contains(&fault.no));
     }
@@ -135,6 +137,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
         until: None,
         clients: None,
         faults: None,
+        is_traced: false,
     };
     let mut args = args.iter();
     while let Some(flag) = args.next() {
@@ -156,6 +159,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--jobs" => options.jobs = number(value)?.max(1) as usize,
             "--until-us" => options.until = Some(number(value)?),
             "--clients" => options.clients = Some(number(value)?.max(1) as usize),
+            "--trace" => options.is_traced = value == "yes",
             "--faults" => options.faults = Some(faults(value)?),
             _ => return Err(format!("unknown flag {flag}")),
         }

@@ -57,6 +57,7 @@ pub struct Member {
     pub slow_by: Time,
     /// The length of this member's ticks; clocks do not run alike.
     pub tick: Time,
+    /// In this life.
     pub urgent_sync_count: u64,
 }
 
@@ -97,6 +98,7 @@ impl Member {
         self.life += 1;
         self.unshown = 2;
         self.has_disk_failed = false;
+        self.urgent_sync_count = 0;
         let no = self.no;
         let refused = |e: &dyn std::fmt::Display| format!("recovery: member {no}: {e}");
         let options = node_options(plan, no, self.life, now);

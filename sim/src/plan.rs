@@ -14,7 +14,7 @@ pub const SECOND: Time = 1_000_000;
 /// "A page reused while pinned" joins them with the copy-on-write index: its place is a scan that goes on over turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// One fsync per run is answered without being done.
+    /// One fsync per life is answered without being done.
     SkipFsync,
     /// Every fsync of a group is answered when it starts.
     AckBeforeSync,
@@ -135,8 +135,10 @@ pub struct Plan {
     pub think_max: Time,
     /// Larger budgets let one turn apply more.
     pub budget_max: u64,
-    /// Which urgent sync is skipped by [`Plant::SkipFsync`].
+    /// Which urgent sync of a life is skipped by [`Plant::SkipFsync`].
     pub skipped_sync: u64,
+    /// Prints every event: to look at one seed.
+    pub is_traced: bool,
 }
 
 impl Plan {
@@ -162,7 +164,8 @@ impl Plan {
             key_count: rng.between(1, 9),
             think_max: rng.skewed(20, 1000) * MILLISECOND,
             budget_max: rng.between(2, 60),
-            skipped_sync: rng.between(2, 80),
+            skipped_sync: rng.between(1, 40),
+            is_traced: false,
         };
         plan.faults = plan.draw_faults(&mut rng);
         plan

@@ -207,16 +207,27 @@ impl World {
         }
     }
 
+    /// Adds to the trace, in words.
+    fn tell(&mut self, text: &str) {
+        if self.plan.is_traced {
+            println!("{} {text}", self.now);
+        }
+        self.note(text.as_bytes());
+    }
+
     fn note_event(&mut self, event: &Event) {
         self.note(&self.now.to_le_bytes());
         match event {
             Event::Deliver { passage, bytes } => {
+                if self.plan.is_traced {
+                    let message = raftpb::Message::decode(bytes.as_slice());
+                    println!("{} deliver {:?} {message:?}", self.now, passage.stream);
+                }
                 self.note(&[passage.stream.from as u8, passage.stream.to as u8]);
                 self.note(bytes);
             }
             other => {
-                let told = format!("{other:?}");
-                self.note(told.as_bytes());
+                self.tell(&format!("{other:?}"));
             }
         }
     }

@@ -453,3 +453,45 @@ fn reads_that_come_before_the_leader_is_ready_are_answered() {
     };
     assert!(ready(first) && ready(second));
 }
+
+/// A follower of three with a leader that is known, and a disk.
+fn follower() -> Member1 {
+    let peer = |id: u64| Member {
+        id,
+        peer_urls: vec![format!("http://h{id}:2380")],
+        ..Member::default()
+    };
+    let peers = [peer(1), peer(2), peer(3)];
+    let (entries, hard_state) = bootstrap_log(&peers).expect("JSON");
+    let wal = Wal::create("metadata".into(), wal_options());
+    let node = Node::bootstrap(options(&peers[0]), wal, entries, hard_state).expect("starts");
+    let mut member = Member1 {
+        node,
+        disk: Disk::default(),
+        told: Vec::new(),
+    };
+    member.settle();
+    member.node.on_message(raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgHeartbeat as i32),
+        from: Some(2),
+        to: Some(1),
+        term: Some(2),
+        ..raftpb::Message::default()
+    });
+    member.settle();
+    assert_eq!(member.node.leadership().leader_id, 2);
+    member
+}
+
+/// A follower passes proposals on to its leader. Those that got lost on the way once counted as waiting for ever, and
+/// after 64 MiB of them the member refused every proposal until it was restarted.
+#[test]
+fn proposals_that_got_lost_do_not_count_as_waiting() {
+    let mut member = follower();
+    let key = "k".repeat(9_000);
+    for _ in 0..UNAPPLIED_SIZE_BYTES_MAX / 9_000 + 10 {
+        member.node.propose(put(&key)).expect("nothing waits here");
+        member.settle();
+        while member.node.poll_message().is_some() {}
+    }
+}

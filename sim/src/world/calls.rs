@@ -44,6 +44,7 @@ impl World {
         self.clients[client_no].waiting = Some(operation);
         let at = self.now + GIVE_UP_AFTER;
         self.schedule(at, Event::GiveUp { operation });
+        self.tell(&format!("operation {operation} at {member_no}: {call:?}"));
         match workload::request_of(&call) {
             Some(request) => {
                 let member = &mut self.members[member_no];
@@ -125,7 +126,7 @@ impl World {
     /// The client has its answer and rests.
     pub(super) fn finish(&mut self, operation: usize, outcome: Outcome) {
         self.stamp += 1;
-        self.note(format!("{operation} {outcome:?}").as_bytes());
+        self.tell(&format!("operation {operation}: {outcome:?}"));
         let is_refused = outcome == Outcome::Refused;
         let done = &mut self.operations[operation];
         done.returned = Some(self.stamp);

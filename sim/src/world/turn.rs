@@ -156,12 +156,14 @@ impl World {
                     }
                 }
                 NodeEvent::ReadReady { id } => {
+                    self.tell(&format!("member {no}: read {id:x} is ready"));
+                    let member = &mut self.members[no];
                     if let Some(operation) = member.reads.remove(&id) {
                         self.answer_read(no, operation);
                     }
                 }
                 NodeEvent::Leadership(leadership) => {
-                    self.note(format!("{no} {leadership:?}").as_bytes());
+                    self.tell(&format!("member {no}: {leadership:?}"));
                 }
                 NodeEvent::ConfChanged { .. } => {}
             }
