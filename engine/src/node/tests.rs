@@ -495,3 +495,41 @@ fn proposals_that_got_lost_do_not_count_as_waiting() {
         while member.node.poll_message().is_some() {}
     }
 }
+
+/// A round of reads is known by its context, and raft serves with it every read that its leader was asked before. A
+/// read was once asked for again with the context of its first round: when that round had ended meanwhile, a late
+/// acknowledgement of its heartbeat ended the second one too, and with it reads that no heartbeat had been sent for. A
+/// leader that was deposed without knowing answered them from an old state (simulator, three members, seed 1453).
+#[test]
+fn a_read_is_asked_for_again_with_a_context_of_its_own() {
+    let mut member = follower();
+    let read = member.node.read_index();
+    let mut contexts = Vec::new();
+    for second in 0..=READ_RETRY_TICKS {
+        member.tick(second);
+        while let Some(message) = member.node.poll_message() {
+            if message.r#type == Some(raftpb::MessageType::MsgReadIndex as i32) {
+                contexts.push(message.entries[0].data.clone().expect("a context"));
+            }
+        }
+    }
+    assert_eq!(contexts.len(), 2, "{contexts:?}");
+    assert_ne!(contexts[0], contexts[1]);
+
+    let applied = member.node.applied_index();
+    member.node.on_message(raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgReadIndexResp as i32),
+        from: Some(2),
+        to: Some(1),
+        term: Some(2),
+        index: Some(applied),
+        entries: vec![raftpb::Entry {
+            data: contexts.pop(),
+            ..raftpb::Entry::default()
+        }],
+        ..raftpb::Message::default()
+    });
+    member.settle();
+    let is_ready = |event: &NodeEvent| matches!(event, NodeEvent::ReadReady { id } if *id == read);
+    assert!(member.told.iter().any(is_ready));
+}
