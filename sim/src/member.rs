@@ -191,7 +191,7 @@ fn node_options(plan: &Plan, no: usize, life: u32, now: Time) -> NodeOptions {
             election_ticks: 10,
             heartbeat_ticks: 1,
             pre_vote: true,
-            seed: Rng::new(plan.seed, 200 + no as u64).next() ^ u64::from(life),
+            seed: Rng::new(plan.seed, 200 + no as u64).draw() ^ u64::from(life),
             catch_up_entry_count: CATCH_UP_ENTRY_COUNT,
             catch_up_size_bytes: CATCH_UP_SIZE_BYTES,
         },

@@ -8,11 +8,11 @@ impl Rng {
     /// The stream of one part of the world: parts with other labels draw independently.
     pub fn new(seed: u64, label: u64) -> Self {
         let mut rng = Rng(seed ^ label.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        rng.next();
-        Rng(rng.next())
+        rng.draw();
+        Rng(rng.draw())
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Rng {
 
     /// A number of `0..limit`; `limit` is not 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.draw() % limit
     }
 
     /// A number of `first..limit`.
