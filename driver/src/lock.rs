@@ -32,23 +32,46 @@ pub struct FileLock {
 impl FileLock {
     /// Opens `path`, which is created with mode 0600 if need be, and locks it without waiting.
     ///
-    /// Takes two or three quick system calls on the calling thread; meant for the start.
+    /// Takes two or three quick system calls on the calling thread, as all of these; meant for the start.
     ///
     /// # Errors
     /// [`LockError::Held`] at once if another has it.
     pub fn exclusive(path: impl AsRef<Path>) -> Result<Self, LockError> {
-        let path = path.as_ref();
-        let file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        options
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| LockError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+            .mode(0o600);
+        Self::open_and_lock(path.as_ref(), &options)
+    }
+
+    /// Locks a file that exists.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at once if another has it; [`LockError::Io`] if there is none.
+    pub fn exclusive_existing(path: impl AsRef<Path>) -> Result<Self, LockError> {
+        Self::open_and_lock(path.as_ref(), OpenOptions::new().read(true).write(true))
+    }
+
+    /// Locks a directory itself, which leaves no file behind.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at once if another has it.
+    pub fn exclusive_dir(path: impl AsRef<Path>) -> Result<Self, LockError> {
+        let flags = libc::O_DIRECTORY;
+        Self::open_and_lock(
+            path.as_ref(),
+            OpenOptions::new().read(true).custom_flags(flags),
+        )
+    }
+
+    fn open_and_lock(path: &Path, options: &OpenOptions) -> Result<Self, LockError> {
+        let file = options.open(path).map_err(|source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         try_lock(file.as_fd(), path)?;
         Ok(Self { file })
     }
@@ -89,7 +112,15 @@ mod tests {
             "{error}"
         );
         drop(first);
-        FileLock::exclusive(&path).unwrap();
+        FileLock::exclusive_existing(&path).unwrap();
+        FileLock::exclusive_existing(dir.path().join("none")).unwrap_err();
+
+        let first = FileLock::exclusive_dir(dir.path()).unwrap();
+        let error = FileLock::exclusive_dir(dir.path()).unwrap_err();
+        assert!(matches!(error, LockError::Held { .. }), "{error}");
+        drop(first);
+        FileLock::exclusive_dir(dir.path()).unwrap();
+        FileLock::exclusive_dir(&path).unwrap_err();
     }
 
     #[test]

@@ -1,9 +1,15 @@
-//! The etcore server as a library.
+//! The etcore server as a library: the program's parts, from flags to shards.
+#![forbid(unsafe_code)]
 
 pub mod config;
 pub mod errors;
 pub mod http;
+mod identity;
 pub mod logging;
+pub mod member;
 pub mod method;
 pub mod metrics;
+mod services;
+mod shard;
+pub mod storage;
 pub mod version;

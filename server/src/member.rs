@@ -17,7 +17,7 @@ use driver::{ListenOptions, Listener, Mailbox, Notify};
 use engine::consensus::ConsensusOptions;
 use engine::node::{Node, NodeFailure, NodeOptions, bootstrap_log};
 use engine::state::StateOptions;
-use engine::wal::{Wal, WalOptions};
+use engine::wal::{Recovered, Wal, WalOptions};
 use net::Limits;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
@@ -27,7 +27,7 @@ use crate::identity::{BadMetadata, Identity, initial_members};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::shard::{LogShard, Role, Waiter, listen};
-use crate::storage;
+use crate::storage::{self, DiskObserver, Storage, StorageOptions, StoredLog};
 use crate::version;
 
 /// How long calls under way may take at a graceful end before they are cut off.
@@ -264,9 +264,54 @@ async fn drain(shard: &Rc<LogShard>, ending: &Ending) -> Result<(), MemberError>
 /// Claims the directory, reads the log or begins one, and makes the node.
 async fn start_shard(config: &Rc<Config>) -> Result<Rc<LogShard>, MemberError> {
     let metrics = Rc::new(Metrics::default());
-    let (node, disk) = STORAGE;
+    let observer: Rc<dyn DiskObserver> = Rc::<Metrics>::clone(&metrics);
+    let options = StorageOptions {
+        data_dir: config.data_dir.clone(),
+        wal_dir: config.dedicated_wal_dir.clone(),
+        unsafe_no_fsync: config.unsafe_no_fsync,
+    };
+    let Storage { disk, log } = storage::open(&options, observer).await?;
+    let node = match log {
+        StoredLog::Existing(recovered) => continue_log(config, recovered)?,
+        StoredLog::New => begin_log(config)?,
+    };
     metrics.node.set_member_id(node.options().member_id);
+    logging::info!(
+        "starting a member",
+        "member-id" => format!("{:x}", node.options().member_id),
+        "cluster-id" => format!("{:x}", node.options().cluster_id),
+        "applied-index" => node.applied_index(),
+        "revision" => node.view().revision()
+    );
     Ok(LogShard::new(Rc::clone(config), metrics, node, disk))
+}
+
+/// The node of a member that ran before.
+fn continue_log(config: &Config, recovered: Recovered) -> Result<Node, MemberError> {
+    if let Some(cut) = &recovered.cut {
+        logging::warn!("the end of the write-ahead log was torn by a crash and is cut", "cut" => cut.to_string());
+    }
+    let identity = Identity::of_log(&recovered.metadata)?;
+    let wal = Wal::resume(&recovered, WalOptions::default());
+    Ok(Node::restart(
+        node_options(config, identity),
+        wal,
+        recovered,
+    )?)
+}
+
+/// The node of a member that starts for the first time.
+fn begin_log(config: &Config) -> Result<Node, MemberError> {
+    let members = initial_members(&config.bootstrap()?);
+    let identity = Identity::of_bootstrap(&config.name, &members);
+    let (entries, hard_state) = bootstrap_log(&members)?;
+    let wal = Wal::create(identity.metadata(), WalOptions::default());
+    Ok(Node::bootstrap(
+        node_options(config, identity),
+        wal,
+        entries,
+        hard_state,
+    )?)
 }
 
 fn node_options(config: &Config, identity: Identity) -> NodeOptions {
@@ -322,8 +367,10 @@ async fn bind_all(config: &Config, urls: &[ListenUrl]) -> Result<Vec<Listener>, 
 /// Binds, and gives the kernel a moment to take the port from a process that was just killed: sockets that an
 /// io_uring still polls outlive their process by some milliseconds.
 async fn bind(config: &Config, address: SocketAddr) -> Result<Listener, MemberError> {
-    let options =
-        ListenOptions { reuse_port: config.socket.reuse_port, ..ListenOptions::default() };
+    let options = ListenOptions {
+        reuse_port: config.socket.reuse_port,
+        ..ListenOptions::default()
+    };
     let deadline = driver::now() + BIND_PATIENCE;
     loop {
         let error = match Listener::bind(address, options) {
@@ -332,7 +379,10 @@ async fn bind(config: &Config, address: SocketAddr) -> Result<Listener, MemberEr
         };
         if error.kind() != ErrorKind::AddrInUse || driver::now() >= deadline {
             let reason = bind_reason(&error);
-            return Err(MemberError::Listen { address: address.to_string(), reason });
+            return Err(MemberError::Listen {
+                address: address.to_string(),
+                reason,
+            });
         }
         driver::sleep(BIND_RETRY_INTERVAL).await;
     }

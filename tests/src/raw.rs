@@ -233,8 +233,11 @@ impl Raw {
         Ok(None)
     }
 
-    /// Answers a frame that asks for an acknowledgement.
-    fn acknowledge(&mut self, received: &Frame) -> io::Result<()> {
+    /// Answers a frame that asks for an acknowledgement, or does nothing.
+    ///
+    /// # Errors
+    /// As of writing: the server may have closed.
+    pub fn acknowledge(&mut self, received: &Frame) -> io::Result<()> {
         if received.flags & flag::ACK != 0 {
             return Ok(());
         }

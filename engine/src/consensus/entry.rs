@@ -144,11 +144,12 @@ pub(super) fn hard_state_to_log(state: &eraftpb::HardState) -> raftpb::HardState
 }
 
 pub(super) fn hard_state_from_log(state: &raftpb::HardState) -> eraftpb::HardState {
-    let mut converted = eraftpb::HardState::default();
-    converted.term = state.term.unwrap_or(0);
-    converted.vote = state.vote.unwrap_or(0);
-    converted.commit = state.commit.unwrap_or(0);
-    converted
+    eraftpb::HardState {
+        term: state.term.unwrap_or(0),
+        vote: state.vote.unwrap_or(0),
+        commit: state.commit.unwrap_or(0),
+        ..eraftpb::HardState::default()
+    }
 }
 
 impl From<eraftpb::Entry> for Committed {

@@ -713,7 +713,7 @@ fn previous_pairs_are_found_until_they_are_compacted() {
             .state
             .view()
             .pair_at(b"a", at)
-            .map(|pair| crate::mvcc::value_of(pair))
+            .map(crate::mvcc::value_of)
     };
     assert_eq!(
         (value(&bench, 1), value(&bench, 2), value(&bench, 9)),

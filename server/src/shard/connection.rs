@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,9 @@ const READ_SIZE_BYTES: usize = 64 * 1024;
 /// What one write carries at most; more is sent by the next one, so that calls share the connection.
 const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
 
+/// How long a closed connection waits for the peer to have read the last words.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A call whose request is not whole yet.
 struct OpenCall {
     method: MethodNo,
@@ -40,6 +44,8 @@ pub(crate) struct Connection {
     open: RefCell<HashMap<CallId, OpenCall>>,
     writer: Notify,
     timer: Notify,
+    /// What the timer waits for.
+    armed: Cell<Option<Duration>>,
     is_closed: Cell<bool>,
     role: Role,
     shard: Rc<LogShard>,
@@ -67,17 +73,22 @@ impl Connection {
             open: RefCell::new(HashMap::new()),
             writer: Notify::new(),
             timer: Notify::new(),
+            armed: Cell::new(None),
             is_closed: Cell::new(false),
             role,
             shard: Rc::clone(&shard),
         });
         let _registration = shard.connections.insert(&connection);
         let stream = Rc::new(stream);
-        let writer = driver::spawn(Rc::clone(&connection).write_all(Rc::clone(&stream)));
+        let reader = driver::spawn(Rc::clone(&connection).read_all(Rc::clone(&stream)));
         let timer = driver::spawn(Rc::clone(&connection).keep_time());
-        Rc::clone(&connection).read_all(stream).await;
-        writer.await;
+        Rc::clone(&connection).write_all(&stream).await;
         drop(timer);
+        // Closing over unread bytes would send a reset, which can overtake the last words. The peer closes when it has
+        // read them; a socket that is gone already needs none of this.
+        let _ = stream.shutdown_write();
+        let _ = driver::timeout(LINGER, reader).await;
+        let _ = stream.shutdown();
     }
 
     /// Asks the peer to finish: no new calls, those under way are answered.
@@ -86,32 +97,38 @@ impl Connection {
         self.writer.notify();
     }
 
+    /// Reads until the peer is done; once the connection is closed, only to see that.
     async fn read_all(self: Rc<Self>, stream: Rc<Stream>) {
         let mut buffer = Vec::with_capacity(READ_SIZE_BYTES);
-        while !self.is_closed.get() {
+        loop {
             buffer.clear();
             let (result, back) = stream.read(buffer).await;
             buffer = back;
-            let count = result.unwrap_or(0);
-            {
-                let mut machine = self.machine.borrow_mut();
-                machine.on_time(driver::now());
-                if count == 0 {
-                    machine.on_eof();
-                } else {
-                    machine.on_bytes(&buffer);
-                }
+            if !self.is_closed.get() {
+                self.on_read(&result, &buffer);
             }
-            self.handle_events();
-            self.writer.notify();
-            if count == 0 {
-                self.is_closed.set(self.machine.borrow().is_finished());
-                break;
+            if !matches!(result, Ok(1..)) {
+                return;
             }
         }
     }
 
-    async fn write_all(self: Rc<Self>, stream: Rc<Stream>) {
+    fn on_read(self: &Rc<Self>, result: &io::Result<usize>, bytes: &[u8]) {
+        {
+            let mut machine = self.machine.borrow_mut();
+            machine.on_time(driver::now());
+            match result {
+                Ok(0) => machine.on_eof(),
+                Ok(_) => machine.on_bytes(bytes),
+                Err(_) => machine.on_lost(),
+            }
+        }
+        self.handle_events();
+        self.writer.notify();
+    }
+
+    /// Writes what there is until the connection is finished or lost.
+    async fn write_all(self: Rc<Self>, stream: &Stream) {
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
@@ -136,21 +153,22 @@ impl Connection {
             self.handle_events();
         }
         self.is_closed.set(true);
-        // Wakes the reader, which may wait for a peer that will never say more. The socket may be gone already.
-        let _ = stream.shutdown();
     }
 
+    /// Tells the machine when a time comes that it asked for.
     async fn keep_time(self: Rc<Self>) {
         loop {
             let next = self.machine.borrow().next_timeout();
-            match next {
-                None => self.timer.notified().await,
-                Some(at) => {
-                    driver::sleep(at.saturating_sub(driver::now())).await;
-                    self.machine.borrow_mut().on_time(driver::now());
-                    self.handle_events();
-                    self.writer.notify();
-                }
+            self.armed.set(next);
+            let Some(at) = next else {
+                self.timer.notified().await;
+                continue;
+            };
+            let wait = at.saturating_sub(driver::now());
+            if driver::timeout(wait, self.timer.notified()).await.is_err() {
+                self.machine.borrow_mut().on_time(driver::now());
+                self.handle_events();
+                self.writer.notify();
             }
         }
     }
@@ -163,7 +181,11 @@ impl Connection {
                 None => break,
             }
         }
-        self.timer.notify();
+        // Most deadlines lie behind the one that the timer waits for already.
+        let next = self.machine.borrow().next_timeout();
+        if next.is_some_and(|next| self.armed.get().is_none_or(|armed| next < armed)) {
+            self.timer.notify();
+        }
     }
 
     fn on_event(self: &Rc<Self>, event: ServerEvent) {

@@ -138,7 +138,21 @@ func compare(call Call, reference, subject Outcome) string {
 		Mask(response)
 	}
 	alignTimes(right, left)
-	return cmp.Diff(left, right, protocmp.Transform())
+	return describeDifference(left, right)
+}
+
+// describeDifference is empty for equal messages. The time that cmp takes grows
+// without bound with nesting, so deeply nested messages are shown whole.
+func describeDifference(left, right proto.Message) string {
+	const depthMax = 20
+	switch {
+	case proto.Equal(left, right):
+		return ""
+	case depth(left.ProtoReflect()) > depthMax:
+		return fmt.Sprintf("-%v\n+%v", left, right)
+	default:
+		return cmp.Diff(left, right, protocmp.Transform())
+	}
 }
 
 func compareStatus(reference, subject Outcome) string {

@@ -81,15 +81,26 @@ func eachInt64(message protoreflect.Message, rewrite func(int64) int64) {
 // eachMessage visits a message and all messages inside it.
 func eachMessage(message protoreflect.Message, visit func(protoreflect.Message)) {
 	visit(message)
+	eachChild(message, func(child protoreflect.Message) { eachMessage(child, visit) })
+}
+
+// depth is how many levels of messages there are.
+func depth(message protoreflect.Message) int {
+	deepest := 0
+	eachChild(message, func(child protoreflect.Message) { deepest = max(deepest, depth(child)) })
+	return deepest + 1
+}
+
+func eachChild(message protoreflect.Message, visit func(protoreflect.Message)) {
 	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		switch {
 		case field.Kind() != protoreflect.MessageKind || field.IsMap():
 		case field.IsList():
 			for i := range value.List().Len() {
-				eachMessage(value.List().Get(i).Message(), visit)
+				visit(value.List().Get(i).Message())
 			}
 		default:
-			eachMessage(value.Message(), visit)
+			visit(value.Message())
 		}
 		return true
 	})

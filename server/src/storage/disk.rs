@@ -1,0 +1,322 @@
+//! Performs the log's operations on files.
+//!
+//! Segments are written with O_DIRECT: write, then fdatasync, as two operations. Work ahead of need is spaced
+//! out so that it does not queue up in front of groups that wait.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver::{AlignedBuf, Allocate, Caching, File, FileLock, Notify, fs};
+use engine::wal::{FileNo, IoFault, IoTicket, Pace, WalFile, WalIo, WalOp};
+
+use super::directory::Directory;
+use super::{DiskObserver, StorageOptions};
+use crate::logging;
+
+/// Pause in front of each piece of work ahead. A piece is 256 KiB, so a segment is ready within a second, and the
+/// disk spends most of its time on groups.
+const AHEAD_PAUSE: Duration = Duration::from_millis(2);
+/// A sync that takes longer is logged; etcd's bound.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+/// Bytes of zeros written at once where the file system cannot claim space otherwise.
+const ZERO_SIZE_BYTES: u64 = 1 << 20;
+
+/// The log's files. Clones share them.
+#[derive(Clone)]
+pub struct WalDisk(Rc<Inner>);
+
+struct Inner {
+    directory: Directory,
+    files: RefCell<HashMap<FileNo, Rc<File>>>,
+    /// Locks of the segments found at the start.
+    _locks: Vec<FileLock>,
+    /// Complete segments, kept open for their locks.
+    retired: RefCell<Vec<Rc<File>>>,
+    /// Zeros to write, kept between uses.
+    zeros: RefCell<Option<AlignedBuf>>,
+    names: NameLock,
+    skips_sync: bool,
+    observer: Rc<dyn DiskObserver>,
+}
+
+impl WalDisk {
+    pub(super) fn new(
+        directory: Directory,
+        locks: Vec<FileLock>,
+        options: &StorageOptions,
+        observer: Rc<dyn DiskObserver>,
+    ) -> Self {
+        Self(Rc::new(Inner {
+            directory,
+            files: RefCell::default(),
+            _locks: locks,
+            retired: RefCell::default(),
+            zeros: RefCell::new(None),
+            names: NameLock::default(),
+            skips_sync: options.unsafe_no_fsync,
+            observer,
+        }))
+    }
+
+    /// Performs one operation; failures are logged here, with the path.
+    pub async fn perform(&self, io: WalIo) -> (IoTicket, Result<(), IoFault>) {
+        let WalIo { ticket, pace, op } = io;
+        let inner = &*self.0;
+        let what = describe(&op);
+        let result = inner.perform(pace, op).await;
+        let result = result.map_err(|error| {
+            inner.report(&what, &error);
+            IoFault {
+                os_error: error.raw_os_error(),
+            }
+        });
+        (ticket, result)
+    }
+}
+
+impl Inner {
+    async fn perform(&self, pace: Pace, op: WalOp) -> io::Result<()> {
+        match op {
+            WalOp::Claim { file, name, len } => self.claim(file, name, len).await,
+            WalOp::Open { file, name } => self.open(file, name).await,
+            WalOp::Allocate { file, len } => self.allocate(&*self.file(file)?, len).await,
+            WalOp::Zero { file, offset, len } => {
+                if pace == Pace::Background {
+                    driver::sleep(AHEAD_PAUSE).await;
+                }
+                self.zero(&*self.file(file)?, offset, len).await
+            }
+            WalOp::Write {
+                file,
+                offset,
+                blocks,
+            } => self.write(&*self.file(file)?, offset, blocks).await,
+            WalOp::Sync { file } => self.sync(&*self.file(file)?).await,
+            WalOp::Rename { file, from, to } => self.rename(&*self.file(file)?, from, to).await,
+            WalOp::SyncDirectory => self.sync_directory().await,
+            WalOp::Close { file } => {
+                self.retire(file);
+                Ok(())
+            }
+            WalOp::Discard { file, name } => self.discard(file, name).await,
+        }
+    }
+
+    async fn claim(&self, no: FileNo, name: WalFile, len: u64) -> io::Result<()> {
+        let file = {
+            let _names = self.names.take().await;
+            let path = self.directory.wal().join(name.to_string());
+            File::create(path, Caching::Direct).await?
+        };
+        file.try_lock().map_err(io::Error::other)?;
+        let file = Rc::new(file);
+        self.files.borrow_mut().insert(no, file.clone());
+        self.allocate(&file, len).await
+    }
+
+    async fn open(&self, no: FileNo, name: WalFile) -> io::Result<()> {
+        let _names = self.names.take().await;
+        // Locked since it was read.
+        let path = self.directory.wal().join(name.to_string());
+        let file = File::open(path, Caching::Direct).await?;
+        self.files.borrow_mut().insert(no, Rc::new(file));
+        Ok(())
+    }
+
+    /// Claims space up to `len`; what is new reads as zeros.
+    async fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
+        let old_len = file.file_len().await?;
+        match file.allocate(0, len, Allocate::Grow).await {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                // Only written space is claimed space on such a file system.
+                let mut offset = old_len.next_multiple_of(driver::BLOCK_SIZE_BYTES as u64);
+                while offset < len {
+                    let piece = ZERO_SIZE_BYTES.min(len - offset);
+                    self.zero(file, offset, piece).await?;
+                    offset += piece;
+                }
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    async fn zero(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let kept = self.zeros.take().filter(|zeros| zeros.len() == len);
+        let zeros = kept.unwrap_or_else(|| AlignedBuf::zeroed(len));
+        let (result, zeros) = file.write_at(zeros, offset).await;
+        self.zeros.replace(Some(zeros));
+        result
+    }
+
+    async fn write(&self, file: &File, offset: u64, blocks: Bytes) -> io::Result<()> {
+        let len = blocks.len() as u64;
+        let buf = AlignedBuf::copy_of(&blocks);
+        drop(blocks);
+        let start = driver::now();
+        let (result, _) = file.write_at(buf, offset).await;
+        self.observer.written(len, driver::now() - start);
+        result
+    }
+
+    async fn sync(&self, file: &File) -> io::Result<()> {
+        if self.skips_sync {
+            return Ok(());
+        }
+        let start = driver::now();
+        let result = file.datasync().await;
+        let took = driver::now() - start;
+        self.observer.synced(took);
+        if took > SLOW_SYNC {
+            logging::warn!("slow fdatasync", "took" => took, "expected-duration" => SLOW_SYNC);
+        }
+        result
+    }
+
+    async fn rename(&self, file: &File, from: WalFile, to: WalFile) -> io::Result<()> {
+        let _names = self.names.take().await;
+        let wal = self.directory.wal();
+        let to = wal.join(to.to_string());
+        fs::rename(wal.join(from.to_string()), &to).await?;
+        file.set_path(to);
+        Ok(())
+    }
+
+    /// Makes the names durable; the first time in a new log, its own name too.
+    async fn sync_directory(&self) -> io::Result<()> {
+        let _names = self.names.take().await;
+        if !self.skips_sync {
+            fs::sync_dir(self.directory.wal()).await?;
+        }
+        let before = self.directory.wal();
+        self.directory.finish_log().await?;
+        self.follow_directory(&before);
+        Ok(())
+    }
+
+    /// Tells the open files where they are since the directory has its final name.
+    fn follow_directory(&self, before: &Path) {
+        let now = self.directory.wal();
+        if before == now {
+            return;
+        }
+        for file in self.files.borrow().values() {
+            if let Some(name) = file.path().file_name() {
+                file.set_path(now.join(name));
+            }
+        }
+    }
+
+    fn retire(&self, no: FileNo) {
+        if let Some(file) = self.files.borrow_mut().remove(&no) {
+            self.retired.borrow_mut().push(file);
+        }
+    }
+
+    async fn discard(&self, no: FileNo, name: WalFile) -> io::Result<()> {
+        // Its last reference closes it. The space comes back only then.
+        drop(self.files.borrow_mut().remove(&no));
+        let _names = self.names.take().await;
+        match fs::remove(self.directory.wal().join(name.to_string())).await {
+            // It was never made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn file(&self, no: FileNo) -> io::Result<Rc<File>> {
+        self.files
+            .borrow()
+            .get(&no)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn report(&self, what: &Described, error: &io::Error) {
+        let path = match (&what.name, what.file.and_then(|no| self.file(no).ok())) {
+            (Some(name), _) => self.directory.wal().join(name.to_string()),
+            (None, Some(file)) => file.path(),
+            (None, None) => self.directory.wal(),
+        };
+        let path = path.display().to_string();
+        let error = error.to_string();
+        if what.is_survivable {
+            logging::warn!(
+                "cannot claim space for the next WAL segment; trying again",
+                "operation" => what.operation,
+                "path" => path,
+                "error" => error
+            );
+        } else {
+            logging::error!(
+                "WAL operation failed",
+                "operation" => what.operation,
+                "path" => path,
+                "error" => error
+            );
+        }
+    }
+}
+
+/// An operation in the words of the log lines.
+struct Described {
+    operation: &'static str,
+    file: Option<FileNo>,
+    name: Option<WalFile>,
+    /// The log goes on without it, for now or for ever.
+    is_survivable: bool,
+}
+
+fn describe(op: &WalOp) -> Described {
+    let of = |operation, file, name, is_survivable| Described {
+        operation,
+        file,
+        name,
+        is_survivable,
+    };
+    match *op {
+        WalOp::Claim { file, name, .. } => of("claim", Some(file), Some(name), true),
+        WalOp::Open { file, name } => of("open", Some(file), Some(name), false),
+        WalOp::Allocate { file, .. } => of("allocate", Some(file), None, true),
+        WalOp::Zero { file, .. } => of("zero", Some(file), None, false),
+        WalOp::Write { file, .. } => of("write", Some(file), None, false),
+        WalOp::Sync { file } => of("sync", Some(file), None, false),
+        WalOp::Rename { file, to, .. } => of("rename", Some(file), Some(to), false),
+        WalOp::SyncDirectory => of("sync directory", None, None, false),
+        WalOp::Close { file } => of("close", Some(file), None, true),
+        WalOp::Discard { file, name } => of("discard", Some(file), Some(name), true),
+    }
+}
+
+/// Held by operations that use a path, since the directory itself is renamed once. The log has at most two
+/// operations under way, so at most one waits.
+#[derive(Default)]
+struct NameLock {
+    is_taken: Cell<bool>,
+    free: Notify,
+}
+
+struct NameGuard<'a>(&'a NameLock);
+
+impl NameLock {
+    async fn take(&self) -> NameGuard<'_> {
+        while self.is_taken.get() {
+            self.free.notified().await;
+        }
+        self.is_taken.set(true);
+        NameGuard(self)
+    }
+}
+
+impl Drop for NameGuard<'_> {
+    fn drop(&mut self) {
+        self.0.is_taken.set(false);
+        self.0.free.notify();
+    }
+}
