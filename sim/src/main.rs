@@ -71,10 +71,10 @@ fn main() -> ExitCode {
 }
 
 /// All seeds, spread over threads; the failure with the lowest seed.
-fn run_all(options: &Options) -> Result<Summary, Failure> {
+fn run_all(options: &Options) -> Result<Summary, Box<Failure>> {
     let next = AtomicU64::new(options.seeds.start);
     let end = AtomicU64::new(options.seeds.end);
-    let failure: Mutex<Option<Failure>> = Mutex::new(None);
+    let failure: Mutex<Option<Box<Failure>>> = Mutex::new(None);
     let total: Mutex<Summary> = Mutex::new(Summary::default());
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
@@ -93,7 +93,7 @@ fn run_all(options: &Options) -> Result<Summary, Failure> {
                             end.fetch_min(seed, Ordering::Relaxed);
                             let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
                             if first.as_ref().is_none_or(|f| seed < f.plan.seed) {
-                                *first = Some(*found);
+                                *first = Some(found);
                             }
                         }
                     }
