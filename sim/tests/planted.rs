@@ -36,7 +36,11 @@ fn check(plant: Plant, node_count: usize, kinds: &[&str]) {
 
 #[test]
 fn a_skipped_fsync_is_found() {
-    check(Plant::SkipFsync, 1, &["agreement", "durability"]);
+    check(
+        Plant::SkipFsync,
+        1,
+        &["agreement", "durability", "recovery"],
+    );
 }
 
 #[test]
