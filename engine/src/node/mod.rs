@@ -420,6 +420,10 @@ impl Node {
 
     /// Tells raft which readies the disk has, in order.
     fn release_durable(&mut self) {
+        // The log of the last life may lie in the page cache only: nothing is promised about it before it is synced.
+        if !self.wal.is_ready() {
+            return;
+        }
         let durable = self.wal.durable();
         let mut newest = None;
         while let Some(front) = self.persisting.front() {
