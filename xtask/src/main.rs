@@ -1,15 +1,17 @@
-//! Repository chores: `cargo xtask serve | ci | tidy | compat | soak`.
+//! Repository chores: `cargo xtask serve | ci | tidy | compat | soak | sim`.
 //!
 //! - `serve` builds the server, starts it and says how to try it;
 //! - `ci` is everything that must hold before a change lands; `.ci/run` only calls it;
 //! - `tidy` checks what no compiler checks: layers, clocks in cores, module texts;
 //! - `compat` is the part of `ci` that needs Go and the real etcd;
-//! - `soak` runs the long forms of what `ci` samples.
+//! - `soak` runs the long forms of what `ci` samples;
+//! - `sim` runs the simulator, over many seeds or as its arguments say.
 #![forbid(unsafe_code)]
 
 mod ci;
 mod report;
 mod serve;
+mod sim;
 mod step;
 mod tidy;
 
@@ -23,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   tidy                     the repository's own lints
   compat                   only the checks against the real etcd (needs Go)
   soak                     the long forms of the tests that CI samples
+  sim [flags of sim]       20,000 seeds of one member and 2,000 of three; or --seed N --nodes 1|3
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&root),
         "compat" => ci::run_compat(&root),
         "soak" => ci::run_soak(&root),
+        "sim" => sim::run(&root, &args.collect::<Vec<_>>()),
         "tidy" => tidy::run(&root),
         _ => {
             eprint!("{USAGE}");

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("driver", &[]),
     ("server", &["proto", "net", "engine", "driver"]),
     ("bench", &["proto", "net", "engine", "driver"]),
+    ("sim", &["proto", "engine"]),
     ("tests", &["proto", "net", "engine", "driver", "server"]),
     ("xtask", &[]),
 ];

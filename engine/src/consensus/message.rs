@@ -12,6 +12,10 @@ use super::entry;
 /// The crate's form of a peer's message; `None` if a peer has no business sending it, or we none to take it.
 pub(super) fn from_peer(message: raftpb::Message) -> Option<eraftpb::Message> {
     let kind = kind_from_peer(message.r#type.unwrap_or(0))?;
+    // The crate ends the process over these.
+    if message.entries.is_empty() && needs_entries(kind) {
+        return None;
+    }
     let mut converted = eraftpb::Message::default();
     converted.set_msg_type(kind);
     converted.to = message.to.unwrap_or(0);
@@ -26,6 +30,12 @@ pub(super) fn from_peer(message: raftpb::Message) -> Option<eraftpb::Message> {
     let entries: Vec<_> = message.entries.into_iter().map(entry::from_log).collect();
     converted.set_entries(entries.into());
     Some(converted)
+}
+
+/// Proposals, and reads that carry their context in an entry.
+fn needs_entries(kind: eraftpb::MessageType) -> bool {
+    use eraftpb::MessageType as Kind;
+    matches!(kind, Kind::MsgPropose | Kind::MsgReadIndex)
 }
 
 /// Kinds have the same numbers up to 18; see the crate's and etcd's tables.

@@ -202,3 +202,46 @@ fn a_follower_learns_a_new_voter_from_etcds_bytes() {
     raft.on_conf_change(Some(&change)).expect("taken");
     assert!(!raft.is_sole_voter());
 }
+
+#[test]
+fn messages_that_the_crate_cannot_bear_are_dropped() {
+    let mut raft = Consensus::new(&options(1, 7), start(&[1, 2, 3])).expect("starts");
+    // Elected by member 2, so that the leader's branches are reached.
+    raft.campaign();
+    let persist = |raft: &mut Consensus| {
+        while let Some(ready) = raft.poll_ready() {
+            raft.on_persisted(ready.number);
+        }
+    };
+    persist(&mut raft);
+    for kind in [
+        raftpb::MessageType::MsgPreVoteResp,
+        raftpb::MessageType::MsgVoteResp,
+        raftpb::MessageType::MsgAppResp,
+    ] {
+        raft.on_message(raftpb::Message {
+            r#type: Some(kind as i32),
+            from: Some(2),
+            to: Some(1),
+            term: Some(1),
+            index: Some(1),
+            ..raftpb::Message::default()
+        });
+        persist(&mut raft);
+    }
+    assert!(raft.leadership().is_leader);
+    assert_eq!(raft.commit_index(), 1);
+    for kind in [
+        raftpb::MessageType::MsgProp,
+        raftpb::MessageType::MsgReadIndex,
+    ] {
+        raft.on_message(raftpb::Message {
+            r#type: Some(kind as i32),
+            from: Some(2),
+            to: Some(1),
+            ..raftpb::Message::default()
+        });
+        persist(&mut raft);
+    }
+    assert!(raft.leadership().is_leader);
+}

@@ -55,7 +55,6 @@ impl Node {
                 self.finish_entry(index, term);
             }
             Payload::Request(data) => {
-                let size_bytes = data.len();
                 let request =
                     InternalRaftRequest::decode(data).map_err(|e| bad_entry(index, &e))?;
                 let request_id = match (request.id, &request.header) {
@@ -68,7 +67,6 @@ impl Node {
                     index,
                     term,
                     request_id,
-                    size_bytes,
                     is_physical,
                 });
             }
@@ -78,7 +76,6 @@ impl Node {
 
     fn finish_request(&mut self, applying: Applying, applied: Applied) -> Result<(), NodeFailure> {
         self.applying = None;
-        self.unapplied_bytes = self.unapplied_bytes.saturating_sub(applying.size_bytes);
         check_applicable(applying.index, &applied)?;
         let mut compacted = None;
         for effect in &applied.effects {
@@ -127,6 +124,7 @@ impl Node {
     fn finish_entry(&mut self, index: u64, term: u64) {
         self.applied_index = index;
         self.applied_term = term;
+        self.backlog.on_applied(index);
         self.consensus.on_applied(index);
     }
 

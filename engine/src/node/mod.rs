@@ -24,6 +24,7 @@
 //! Lives on the log shard. Source of the limits: contract `semantics.md` sections 9 and 13.
 
 mod apply;
+mod backlog;
 mod bootstrap;
 mod leases;
 mod reads;
@@ -45,6 +46,7 @@ use crate::membership::{ChangeError, Membership};
 use crate::state::{Applied, State, View};
 use crate::types::{Budget, LeaseId};
 use crate::wal::{Durability, GroupNo, Health, IoFault, IoTicket, Wal, WalIo};
+use backlog::Backlog;
 
 pub use bootstrap::bootstrap_log;
 pub use leases::LeaseTime;
@@ -133,8 +135,7 @@ pub struct Node {
     ids: RequestIds,
     /// Encoded requests not yet handed to raft.
     proposals: Vec<Payload>,
-    /// Bytes proposed here or appended to the log, and not yet applied.
-    unapplied_bytes: usize,
+    backlog: Backlog,
     persisting: VecDeque<Persisting>,
     committed: VecDeque<Committed>,
     /// The entry that apply is in the middle of.
@@ -164,7 +165,6 @@ struct Applying {
     index: u64,
     term: u64,
     request_id: u64,
-    size_bytes: usize,
     /// A compaction whose answer waits for the sweep.
     is_physical: bool,
 }
@@ -182,7 +182,8 @@ impl Node {
             .consensus
             .commit_index()
             .saturating_sub(self.applied_index);
-        if lag > APPLY_LAG_ENTRY_COUNT_MAX || self.unapplied_bytes > UNAPPLIED_SIZE_BYTES_MAX {
+        let is_full = self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX;
+        if lag > APPLY_LAG_ENTRY_COUNT_MAX || is_full {
             return Err(ProposeError::TooManyRequests);
         }
         if self.wal.health() == Health::ClaimFailed {
@@ -201,7 +202,7 @@ impl Node {
                 limit_bytes,
             });
         }
-        self.unapplied_bytes += size_bytes;
+        self.backlog.on_proposed(size_bytes);
         self.proposals
             .push(Payload::Request(request.encode_to_vec().into()));
         Ok(id)
@@ -375,6 +376,7 @@ impl Node {
         if self.proposals.is_empty() || self.leadership.leader_id == 0 {
             return Ok(());
         }
+        self.backlog.on_stepped();
         match self.consensus.propose(std::mem::take(&mut self.proposals)) {
             Ok(()) => Ok(()),
             // Raft lost its leader within this very step. Whoever waits for these runs into the deadline, as in etcd.
@@ -387,6 +389,7 @@ impl Node {
     fn take_ready(&mut self, ready: Ready) {
         for entry in &ready.entries {
             self.wal.append_entry(entry);
+            self.backlog.on_logged(entry);
         }
         if let Some(hard_state) = &ready.hard_state {
             self.wal.append_state(hard_state);
@@ -417,6 +420,10 @@ impl Node {
 
     /// Tells raft which readies the disk has, in order.
     fn release_durable(&mut self) {
+        // The log of the last life may lie in the page cache only: nothing is promised about it before it is synced.
+        if !self.wal.is_ready() {
+            return;
+        }
         let durable = self.wal.durable();
         let mut newest = None;
         while let Some(front) = self.persisting.front() {

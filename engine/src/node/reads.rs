@@ -5,7 +5,8 @@
 use super::{Node, NodeEvent, PendingRead};
 
 impl Node {
-    /// Raft learned the index for the round with this context (the read's id, 8 bytes big-endian).
+    /// Raft learned the index for the round with this context: an id, 8 bytes big-endian, given out after those of all
+    /// reads that the round serves.
     pub(super) fn on_read_state(&mut self, context: &[u8], index: u64) {
         let Ok(bytes) = <[u8; 8]>::try_from(context) else {
             return;
@@ -33,9 +34,13 @@ impl Node {
     }
 
     /// Asks again for the reads that raft dropped, as it does before its leader has committed in its term.
+    ///
+    /// Each round has an id of its own. Raft ends a round at the first quorum of acknowledgements of its id, and all
+    /// rounds asked of that leader before it: late ones of a former round must not end a later one.
     pub(super) fn retry_reads(&mut self) {
-        if let Some(newest) = self.reads.iter().rev().find(|read| read.index.is_none()) {
-            self.consensus.read_index(newest.id.to_be_bytes().to_vec());
+        if self.reads.iter().any(|read| read.index.is_none()) {
+            let round = self.ids.next_id();
+            self.consensus.read_index(round.to_be_bytes().to_vec());
         }
     }
 }

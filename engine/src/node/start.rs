@@ -11,6 +11,7 @@ use proto::etcdserverpb::InternalRaftRequest;
 use proto::raftpb;
 
 use super::apply::{bad_entry, check_applicable};
+use super::backlog::Backlog;
 use super::{Node, NodeFailure, RequestIds};
 use crate::consensus::{
     Consensus, ConsensusError, ConsensusOptions, Leadership, LogStart, LogTail, Payload,
@@ -110,6 +111,10 @@ impl Node {
             replay.apply(entry)?;
             applied_term = entry.term.unwrap_or(0);
         }
+        let mut backlog = Backlog::default();
+        for entry in &entries[commit as usize..] {
+            backlog.on_logged(entry);
+        }
         let (voters, learners) = replay.membership.conf_state();
         let tail = tail_of(
             entries,
@@ -136,7 +141,7 @@ impl Node {
             state: replay.state,
             membership: replay.membership,
             proposals: Vec::new(),
-            unapplied_bytes: 0,
+            backlog,
             persisting: VecDeque::new(),
             committed: VecDeque::new(),
             applying: None,

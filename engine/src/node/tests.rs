@@ -453,3 +453,122 @@ fn reads_that_come_before_the_leader_is_ready_are_answered() {
     };
     assert!(ready(first) && ready(second));
 }
+
+/// A follower of three with a leader that is known, and a disk.
+fn follower() -> Member1 {
+    let peer = |id: u64| Member {
+        id,
+        peer_urls: vec![format!("http://h{id}:2380")],
+        ..Member::default()
+    };
+    let peers = [peer(1), peer(2), peer(3)];
+    let (entries, hard_state) = bootstrap_log(&peers).expect("JSON");
+    let wal = Wal::create("metadata".into(), wal_options());
+    let node = Node::bootstrap(options(&peers[0]), wal, entries, hard_state).expect("starts");
+    let mut member = Member1 {
+        node,
+        disk: Disk::default(),
+        told: Vec::new(),
+    };
+    member.settle();
+    member.node.on_message(raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgHeartbeat as i32),
+        from: Some(2),
+        to: Some(1),
+        term: Some(2),
+        ..raftpb::Message::default()
+    });
+    member.settle();
+    assert_eq!(member.node.leadership().leader_id, 2);
+    member
+}
+
+/// A follower passes proposals on to its leader. Those that got lost on the way once counted as waiting for ever, and
+/// after 64 MiB of them the member refused every proposal until it was restarted.
+#[test]
+fn proposals_that_got_lost_do_not_count_as_waiting() {
+    let mut member = follower();
+    let key = "k".repeat(9_000);
+    for _ in 0..UNAPPLIED_SIZE_BYTES_MAX / 9_000 + 10 {
+        member.node.propose(put(&key)).expect("nothing waits here");
+        member.settle();
+        while member.node.poll_message().is_some() {}
+    }
+}
+
+/// A round of reads is known by its context, and raft serves with it every read that its leader was asked before. A
+/// read was once asked for again with the context of its first round: when that round had ended meanwhile, a late
+/// acknowledgement of its heartbeat ended the second one too, and with it reads that no heartbeat had been sent for. A
+/// leader that was deposed without knowing answered them from an old state (simulator, three members, seed 1453).
+#[test]
+fn a_read_is_asked_for_again_with_a_context_of_its_own() {
+    let mut member = follower();
+    let read = member.node.read_index();
+    let mut contexts = Vec::new();
+    for second in 0..=READ_RETRY_TICKS {
+        member.tick(second);
+        while let Some(message) = member.node.poll_message() {
+            if message.r#type == Some(raftpb::MessageType::MsgReadIndex as i32) {
+                contexts.push(message.entries[0].data.clone().expect("a context"));
+            }
+        }
+    }
+    assert_eq!(contexts.len(), 2, "{contexts:?}");
+    assert_ne!(contexts[0], contexts[1]);
+
+    let applied = member.node.applied_index();
+    member.node.on_message(raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgReadIndexResp as i32),
+        from: Some(2),
+        to: Some(1),
+        term: Some(2),
+        index: Some(applied),
+        entries: vec![raftpb::Entry {
+            data: contexts.pop(),
+            ..raftpb::Entry::default()
+        }],
+        ..raftpb::Message::default()
+    });
+    member.settle();
+    let is_ready = |event: &NodeEvent| matches!(event, NodeEvent::ReadReady { id } if *id == read);
+    assert!(member.told.iter().any(is_ready));
+}
+
+/// A killed process leaves writes in the page cache that were never synced. A follower that starts from them once
+/// acknowledged them to its leader at once; a power cut right after lost entries that were committed with its help.
+#[test]
+fn a_restarted_follower_promises_nothing_before_its_log_is_synced() {
+    let before = follower();
+    let mut recovery = Recovery::new();
+    for (name, bytes) in before.disk.segments() {
+        recovery
+            .on_segment(name, bytes.into())
+            .expect("own segment");
+    }
+    let recovered = recovery.finish().expect("own log");
+    let wal = Wal::resume(&recovered, wal_options());
+    let node = Node::restart(before.node.options().clone(), wal, recovered).expect("starts");
+    let mut member = Member1 {
+        node,
+        disk: before.disk,
+        told: Vec::new(),
+    };
+    member.node.on_message(raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgApp as i32),
+        from: Some(2),
+        to: Some(1),
+        term: Some(2),
+        log_term: Some(1),
+        index: Some(3),
+        ..raftpb::Message::default()
+    });
+    let synced_before = member.disk.sync_count;
+    loop {
+        member.work(1000);
+        if member.node.poll_message().is_some() {
+            break;
+        }
+        assert_eq!(member.serve_disk(1), 1, "the answer waits for the disk");
+    }
+    assert!(member.disk.sync_count > synced_before);
+}

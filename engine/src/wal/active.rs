@@ -59,7 +59,7 @@ impl Active {
         }
     }
 
-    /// What must be durable before the first append: the claimed length, and zeros from `end` on.
+    /// What must be durable before the first append: the claimed length, zeros from `end` on, the name.
     /// Zeros where zeros are already, up to the lead, are for the speed of the first groups.
     pub(super) fn repair(&self, tail: &Tail, options: &WalOptions) -> VecDeque<WalOp> {
         let file = self.file;
@@ -82,6 +82,8 @@ impl Active {
         let zeros = || ahead::take_zero_piece(file, &mut unzeroed, options);
         steps.extend(std::iter::from_fn(zeros));
         steps.push_back(WalOp::Sync { file });
+        // The last life may have ended between the rename of this segment and the sync of its name.
+        steps.push_back(WalOp::SyncDirectory);
         steps
     }
 

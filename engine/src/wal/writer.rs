@@ -246,6 +246,11 @@ impl Wal {
         self.durable
     }
 
+    /// What recovery found is on the disk: a process that was killed leaves writes that were never synced.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
     /// The newest group sealed.
     pub fn last_sealed(&self) -> GroupNo {
         self.queue.last_no()

@@ -1,0 +1,27 @@
+//! The checkers: each looks at the history alone and knows nothing of how it was made.
+//!
+//! - [`agreement`] runs along: what members publish, answer and hash is the same on all of them;
+//! - [`durability`]: every acknowledged write is published, nothing else is, nothing twice;
+//! - [`revisions`]: every answer is the state of its revision, and revisions follow real time: linearizability,
+//!   transactions over several keys included;
+//! - [`register`]: the same for single keys with no revision believed (after Wing and Gong, and Lowe).
+
+pub mod agreement;
+pub mod durability;
+pub mod register;
+pub mod revisions;
+
+use crate::history::{Operation, Published};
+
+/// A promise that was broken, said for a person.
+pub type Violation = String;
+
+/// All checks of a finished run.
+///
+/// # Errors
+/// The first violation.
+pub fn history(operations: &[Operation], published: &Published) -> Result<(), Violation> {
+    durability::check(operations, published)?;
+    revisions::check(operations, published)?;
+    register::check(operations)
+}

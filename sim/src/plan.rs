@@ -1,0 +1,232 @@
+//! What one seed means: sizes, rates, and which faults come when.
+
+use crate::disk::Fail;
+use crate::random::Rng;
+
+/// Virtual time in microseconds since the start of the world.
+pub type Time = u64;
+
+pub const MILLISECOND: Time = 1_000;
+pub const SECOND: Time = 1_000_000;
+
+/// A bug put in on purpose, to see that the checkers find it. All of them sit in the simulated shell, none in `engine`.
+///
+/// "A page reused while pinned" joins them with the copy-on-write index: its place is a scan that goes on over turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// One fsync per life is answered without being done.
+    SkipFsync,
+    /// Every fsync of a group is answered when it starts.
+    AckBeforeSync,
+    /// The network acknowledges appends in a follower's name: an entry commits with the leader alone.
+    MinorityCommit,
+    /// Who believes to lead answers linearizable reads without a round.
+    StaleRead,
+}
+
+impl Plant {
+    pub const ALL: [Plant; 4] = [
+        Plant::SkipFsync,
+        Plant::AckBeforeSync,
+        Plant::MinorityCommit,
+        Plant::StaleRead,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Plant::SkipFsync => "skip-fsync",
+            Plant::AckBeforeSync => "ack-before-sync",
+            Plant::MinorityCommit => "minority-commit",
+            Plant::StaleRead => "stale-read",
+        }
+    }
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The process and the page cache of one member are gone.
+    PowerCut {
+        member: usize,
+    },
+    /// The same for all members at once.
+    PowerCutAll,
+    /// The same right after the member's next answer to a client.
+    PowerCutAfterAnswer {
+        member: usize,
+    },
+    /// The process is gone, the page cache stays.
+    Kill {
+        member: usize,
+    },
+    /// The next write or sync fails; the member must stop.
+    DiskFails {
+        member: usize,
+        fail: Fail,
+    },
+    /// The next start cannot read the log.
+    ReadFails {
+        member: usize,
+    },
+    DiskFull {
+        member: usize,
+        for_: Time,
+    },
+    /// Every operation takes this much longer.
+    SlowDisk {
+        member: usize,
+        for_: Time,
+        by: Time,
+    },
+    /// The process stands still.
+    Pause {
+        member: usize,
+        for_: Time,
+    },
+    /// Nothing goes between the member and the others.
+    Isolate {
+        member: usize,
+        for_: Time,
+    },
+    /// Nothing goes one way.
+    OneWay {
+        from: usize,
+        to: usize,
+        for_: Time,
+    },
+    Loss {
+        per_mille: u64,
+        for_: Time,
+    },
+    SlowNetwork {
+        for_: Time,
+        delay_max: Time,
+    },
+    /// All connections of the member break.
+    Reconnect {
+        member: usize,
+    },
+}
+
+/// A fault and its time; `no` is its number in the plan as the seed made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub no: usize,
+    pub at: Time,
+    pub kind: FaultKind,
+}
+
+/// A whole run before it happens. Shrinking makes smaller ones.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub node_count: usize,
+    pub plant: Option<Plant>,
+    /// Clients and faults end here; then everything heals and must settle.
+    pub until: Time,
+    pub client_count: usize,
+    pub faults: Vec<Fault>,
+    pub segment_bytes: u64,
+    pub write_bytes_max: usize,
+    pub zero_piece_bytes: u64,
+    pub zero_lead_bytes: u64,
+    pub key_count: u64,
+    /// Longest rest of a client between two calls.
+    pub think_max: Time,
+    /// Larger budgets let one turn apply more.
+    pub budget_max: u64,
+    /// Which urgent sync of a life is skipped by [`Plant::SkipFsync`].
+    pub skipped_sync: u64,
+    /// Prints every event: to look at one seed.
+    pub is_traced: bool,
+}
+
+impl Plan {
+    /// The plan of a seed. `node_count` is 1 or 3.
+    pub fn new(seed: u64, node_count: usize, plant: Option<Plant>) -> Plan {
+        let mut rng = Rng::new(seed, 1);
+        let until = if node_count == 1 {
+            rng.between(2, 7) * SECOND
+        } else {
+            rng.between(8, 30) * SECOND
+        };
+        let mut plan = Plan {
+            seed,
+            node_count,
+            plant,
+            until,
+            client_count: rng.between(2, 7) as usize,
+            faults: Vec::new(),
+            segment_bytes: 4096 * rng.between(4, 40),
+            write_bytes_max: rng.between(8_000, 100_000) as usize,
+            zero_piece_bytes: 4096 * rng.between(1, 9),
+            zero_lead_bytes: rng.below(60_000),
+            key_count: rng.between(1, 9),
+            think_max: rng.skewed(20, 1000) * MILLISECOND,
+            budget_max: rng.between(2, 60),
+            skipped_sync: rng.between(1, 40),
+            is_traced: false,
+        };
+        plan.faults = plan.draw_faults(&mut rng);
+        plan
+    }
+
+    fn draw_faults(&self, rng: &mut Rng) -> Vec<Fault> {
+        let rest_max = if self.node_count == 1 {
+            SECOND
+        } else {
+            3 * SECOND
+        };
+        let mut at = 0;
+        let mut faults = Vec::new();
+        loop {
+            at += rng.between(50 * MILLISECOND, rest_max);
+            if at >= self.until {
+                return faults;
+            }
+            let no = faults.len();
+            let kind = self.draw_fault(rng);
+            faults.push(Fault { no, at, kind });
+        }
+    }
+
+    fn draw_fault(&self, rng: &mut Rng) -> FaultKind {
+        let member = rng.below(self.node_count as u64) as usize;
+        let for_ = rng.between(100 * MILLISECOND, 4 * SECOND);
+        let fail = match rng.one_in(2) {
+            true => Fail::Write,
+            false => Fail::Sync,
+        };
+        let kinds = if self.node_count == 1 { 12 } else { 20 };
+        match rng.below(kinds) {
+            0 | 1 => FaultKind::PowerCut { member },
+            2..=5 => FaultKind::PowerCutAfterAnswer { member },
+            6 => FaultKind::Kill { member },
+            7 => FaultKind::DiskFails { member, fail },
+            8 => FaultKind::ReadFails { member },
+            9 => FaultKind::DiskFull { member, for_ },
+            10 => FaultKind::SlowDisk {
+                member,
+                for_,
+                by: rng.between(MILLISECOND, 60 * MILLISECOND),
+            },
+            11 => FaultKind::Pause { member, for_ },
+            12..=14 => FaultKind::Isolate { member, for_ },
+            15 => FaultKind::OneWay {
+                from: member,
+                to: (member + 1 + rng.below(2) as usize) % self.node_count,
+                for_,
+            },
+            16 => FaultKind::Loss {
+                per_mille: rng.between(10, 400),
+                for_,
+            },
+            17 => FaultKind::SlowNetwork {
+                for_,
+                delay_max: rng.between(10, 900) * MILLISECOND,
+            },
+            18 => FaultKind::Reconnect { member },
+            _ => FaultKind::PowerCutAll,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Bugs put in on purpose are found, each within 500 seeds, by the promise that they break.
+
+use sim::plan::{Plan, Plant};
+use sim::runner::{self, Failure};
+
+const SEED_COUNT_MAX: u64 = 500;
+
+/// The first failure of one of these kinds, and its shrunk form.
+fn find(plant: Plant, node_count: usize, kinds: &[&str]) -> (Failure, Failure) {
+    for seed in 0..SEED_COUNT_MAX {
+        let Err(failure) = runner::run(&Plan::new(seed, node_count, Some(plant))) else {
+            continue;
+        };
+        let kind = failure.violation.split(':').next().unwrap_or_default();
+        if kinds.contains(&kind) {
+            let shrunk = runner::shrink(&failure);
+            return (*failure, shrunk);
+        }
+    }
+    panic!("{} was not found in {SEED_COUNT_MAX} seeds", plant.name());
+}
+
+/// The seed holds without the bug, and the shrunk plan fails by itself, again and in the same way.
+fn check(plant: Plant, node_count: usize, kinds: &[&str]) {
+    let (failure, shrunk) = find(plant, node_count, kinds);
+    let clean = Plan {
+        plant: None,
+        ..failure.plan.clone()
+    };
+    assert!(runner::run(&clean).is_ok(), "{}", failure.violation);
+    assert!(shrunk.plan.faults.len() <= failure.plan.faults.len());
+    assert!(shrunk.plan.until <= failure.plan.until);
+    let again = runner::run(&shrunk.plan).expect_err("the shrunk plan fails");
+    assert_eq!((again.violation, again.at), (shrunk.violation, shrunk.at));
+}
+
+#[test]
+fn a_skipped_fsync_is_found() {
+    check(
+        Plant::SkipFsync,
+        1,
+        &["agreement", "durability", "recovery"],
+    );
+}
+
+#[test]
+fn an_answer_before_the_sync_is_found() {
+    check(Plant::AckBeforeSync, 1, &["agreement", "durability"]);
+}
+
+#[test]
+fn a_commit_with_a_minority_is_found() {
+    check(Plant::MinorityCommit, 3, &["agreement", "durability"]);
+}
+
+#[test]
+fn a_stale_read_of_a_deposed_leader_is_found() {
+    check(Plant::StaleRead, 3, &["linearizability"]);
+}

@@ -1,0 +1,52 @@
+//! A small share of the seeds, and what the simulator promises about itself.
+
+use sim::plan::Plan;
+use sim::runner;
+
+/// Seeds per run of the tests; `cargo xtask sim` runs many more.
+const SINGLE_SEED_COUNT: u64 = 120;
+const THREE_SEED_COUNT: u64 = 20;
+
+fn check(node_count: usize, seed_count: u64) {
+    if let Some(failure) = runner::first_failure(0..seed_count, node_count, None) {
+        panic!("{}", runner::report(&runner::shrink(&failure)));
+    }
+}
+
+#[test]
+fn a_single_member_holds() {
+    check(1, SINGLE_SEED_COUNT);
+}
+
+#[test]
+fn three_members_hold() {
+    check(3, THREE_SEED_COUNT);
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for node_count in [1, 3] {
+        let run = |seed| runner::run(&Plan::new(seed, node_count, None)).expect("holds");
+        let first = run(3);
+        assert_eq!(first, run(3));
+        assert_ne!(first.trace_hash, run(4).trace_hash);
+    }
+}
+
+/// Seeds whose runs did nothing would hold, too.
+#[test]
+fn runs_exercise_what_they_should() {
+    for node_count in [1, 3] {
+        let runs = (0..10).map(|seed| runner::run(&Plan::new(seed, node_count, None)));
+        let runs: Vec<_> = runs.map(|run| run.expect("holds")).collect();
+        let starts: u32 = runs.iter().map(|run| run.start_count).sum();
+        let answered: usize = runs.iter().map(|run| run.answered_count).sum();
+        let lost: usize = runs
+            .iter()
+            .map(|run| run.operation_count - run.answered_count)
+            .sum();
+        assert!(starts > 30, "{starts} starts");
+        assert!(answered > 2000, "{answered} answers");
+        assert!(lost > 5, "{lost} calls without an answer");
+    }
+}
