@@ -201,13 +201,13 @@ impl RangeRun {
                     self.pick(reader, key, version);
                 }
                 if budget.is_spent() {
-                    stopped_at = Some(key);
+                    stopped_at = Some(Box::from(key));
                 }
                 stopped_at.is_none()
             });
         self.range = range;
         if walked == Walked::Stopped {
-            self.after = stopped_at.map(Into::into);
+            self.after = stopped_at;
             return None;
         }
         Some(self.finish())
