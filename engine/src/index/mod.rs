@@ -191,7 +191,13 @@ impl Index {
     /// How many keys of `range` after `after` live at `at`, if that is not older than the newest version; `None`
     /// otherwise: it takes a walk.
     pub fn count_newest(&self, range: &KeyRange, after: Option<&[u8]>, at: i64) -> Option<u64> {
-        (at >= self.newest).then(|| self.reading().count_newest(range, after))
+        self.counts_at(at)
+            .then(|| self.reading().count_newest(range, after))
+    }
+
+    /// True if [`Index::count_newest`] answers at `at`.
+    pub fn counts_at(&self, at: i64) -> bool {
+        at >= self.newest
     }
 
     /// True if any key at all lives at `at`.

@@ -169,9 +169,8 @@ impl Tree {
         }
         let mut entries = Entries::of(self.node(page));
         entries.insert(index, inline, body);
-        // Entries that come in ascending order leave full pages behind, also in the middle of the tree.
-        let ascending = index > 0 && (hint + 1 == index || index + 1 == entries.len());
-        let Some(cut) = entries.cut(ascending.then_some(index)) else {
+        let wanted = ascending_cut(hint, index, entries.len());
+        let Some(cut) = entries.cut(wanted) else {
             let all = 0..entries.len();
             entries.write(all, self.space.page_mut(page));
             self.node_mut(page).set_last_insert(index);
@@ -415,6 +414,16 @@ impl Tree {
         }
         count
     }
+}
+
+/// Where entries that come in ascending order want a page of `count` cut, the new one being at `index`, so that they
+/// leave full pages behind: at the page's end before the new one; in the middle behind it, which parts the run from the
+/// greater entries that it would push along otherwise.
+fn ascending_cut(hint: usize, index: usize, count: usize) -> Option<usize> {
+    if index + 1 == count {
+        return Some(index);
+    }
+    (index > 0 && hint + 1 == index).then_some(index + 1)
 }
 
 const NOWHERE: Step = Step {
