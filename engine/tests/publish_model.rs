@@ -12,6 +12,10 @@ mod sync {
     pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
+#[expect(
+    unreachable_pub,
+    reason = "public in the engine, a module of a program here"
+)]
 #[path = "../src/cow/publish.rs"]
 mod publish;
 

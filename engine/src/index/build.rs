@@ -153,8 +153,8 @@ impl Entries {
                 && self.page_len(0..*at) <= PAGE_SIZE
                 && self.page_len(*at..self.len()) <= PAGE_SIZE
         };
-        let outwards = (0..=self.len()).flat_map(|d| [wanted + d, wanted.saturating_sub(d)]);
-        let cut = outwards.filter(fits).next();
+        let mut outwards = (0..=self.len()).flat_map(|d| [wanted + d, wanted.saturating_sub(d)]);
+        let cut = outwards.find(fits);
         Some(cut.expect("an entry takes at most a quarter of a page"))
     }
 

@@ -59,7 +59,14 @@ pub(super) fn slice(
             slice.after = Some(last);
             return slice;
         }
-        if !reading.advance(&mut cursor) {
+        if main > revision && !entry.is_newest() {
+            // All later versions stay too.
+            let limit = key::behind(entry.user_key(&mut buffer));
+            match reading.seek_before(&limit) {
+                Some(newest) => cursor = newest,
+                None => return slice,
+            }
+        } else if !reading.advance(&mut cursor) {
             return slice;
         }
     }

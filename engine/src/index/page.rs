@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!    0  count u16 | level u16 | prefix length u16 | heap's low end u16
-//!    8  bytes of the heap in use u16 | last insert's place u16 | overflow page: 4 bytes unused
+//!    8  bytes of the heap in use u16 | last insert's place u16 | 4 bytes unused
 //!   16  prefix, padded to 8
 //!       slots, upwards:    leaf    8 B  record's offset u16 (with LIVE, NEWEST) | suffix length u16 (with LONG) | head u32
 //!                          branch 16 B  the same | child u32 | live keys below it u32
@@ -402,7 +402,7 @@ impl NodeMut<'_> {
         self.0.copy_within(slot..end, slot + slot_len(level));
         let long = body.overflow.is_some();
         put_u16(self.0, slot, offset | usize::from(body.flags));
-        let length = suffix.len() | usize::from(long) * usize::from(LONG);
+        let length = suffix.len() | (usize::from(long) * usize::from(LONG));
         put_u16(self.0, slot + 2, length);
         put_u32(self.0, slot + 4, head_of(suffix));
         if level > 0 {

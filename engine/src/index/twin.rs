@@ -193,7 +193,7 @@ mod tests {
     fn index(history: &[(&str, Version)]) -> Index {
         let mut index = Index::new();
         for (key, version) in history {
-            index.insert(key.as_bytes(), |_| version.clone());
+            index.insert(key.as_bytes(), |_| *version);
         }
         index
     }
