@@ -1,8 +1,9 @@
 //! The deterministic core of etcore: log, index, store, leases, consensus; no clock, no file, no socket.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod alarm;
 pub mod consensus;
+pub mod cow;
 pub mod index;
 pub mod lease;
 pub mod membership;

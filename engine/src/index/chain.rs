@@ -1,37 +1,8 @@
-//! The versions of one key.
+//! The versions of one key, for the twin.
 
-use crate::tail::TailPosition;
-use crate::types::{LeaseId, Revision};
+use crate::types::Revision;
 
-/// One version of a key: a put or a tombstone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
-    pub revision: Revision,
-    /// Main revision of the put that made this generation; 0 for a tombstone.
-    pub create_revision: i64,
-    /// Puts since the generation began, from 1; 0 for a tombstone.
-    pub version: i64,
-    pub lease: LeaseId,
-    /// Where the pair stands.
-    pub position: TailPosition,
-}
-
-impl Version {
-    pub fn tombstone(revision: Revision, position: TailPosition) -> Self {
-        Version {
-            revision,
-            create_revision: 0,
-            version: 0,
-            lease: LeaseId::NONE,
-            position,
-        }
-    }
-
-    /// False for a tombstone.
-    pub fn is_live(&self) -> bool {
-        self.version != 0
-    }
-}
+use super::version::Version;
 
 /// The versions of one key, ascending. The newest stands apart: most keys have no other, and most reads want it.
 #[derive(Debug)]
@@ -104,6 +75,8 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tail::TailPosition;
+    use crate::types::LeaseId;
 
     fn version(main: i64, sub: i64, version: i64) -> Version {
         Version {

@@ -1,12 +1,12 @@
 //! The key index: which versions a key has, and where their pairs stand.
 //!
-//! Conceptually one entry per *(key, revision)*, ordered by key, then revision:
+//! One entry per *(key, revision)*, ordered by key, then revision, in a copy-on-write tree of 2 KiB pages:
 //!
 //! ```text
 //!   apple  2_0  put   create 2  version 1  -> position 0
 //!          5_0  put   create 2  version 2  -> position 7
-//!          9_1  tombstone                  -> position 12
-//!   pear   5_1  put   create 5  version 1  -> position 8
+//!          9_1  tombstone                  -> position 12     newest
+//!   pear   5_1  put   create 5  version 1  -> position 8      newest, live
 //! ```
 //!
 //! A read names the main revision `at` and sees of each key its newest version at or below `at`. An entry that is being
@@ -14,32 +14,50 @@
 //! no undo and no lock. Numbers that answers, filters and compares need (create, version, lease) stand in the index,
 //! so that they cost no look at the pair.
 //!
+//! Branches know how many keys live below each child at the newest revision, so a count there costs two descents; at
+//! an older revision it is a walk.
+//!
 //! Invariants:
 //! - the versions of a key ascend strictly by revision;
-//! - a key without versions is not in the index;
+//! - the newest version of a key is marked, and marked live unless it is a tombstone; no other is;
 //! - compaction removes versions that no read at or above the compact revision can see, and nothing else.
 //!
-//! This is the narrow face behind which a copy-on-write page tree will come; a `BTreeMap` stands in for it, so an
-//! exact count is a scan for now. Owned by [`crate::mvcc`].
+//! The writer reads its own pages by borrowing. Readers on other threads pin what [`Index::publish`] published, through
+//! [`Index::reader`]. `twin.rs` is the same in a `BTreeMap`, for property tests. Owned by [`crate::mvcc`].
 
+mod build;
 mod chain;
+mod compact;
+mod key;
 mod key_range;
+mod overflow;
+mod page;
+#[cfg(test)]
+mod properties;
+mod read;
+mod snapshot;
+mod tree;
+pub mod twin;
+mod version;
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
-use chain::Chain;
-pub use chain::Version;
 pub use key_range::KeyRange;
+pub use snapshot::{IndexReader, IndexSnapshot};
+pub use version::Version;
+
+use page::{LIVE, NEWEST};
+use read::Reading;
+use tree::{Former, Tree};
 
 use crate::types::Revision;
 
 /// All versions of all keys. See the module text.
 #[derive(Debug, Default)]
 pub struct Index {
-    chains: BTreeMap<Box<[u8]>, Chain>,
-    /// Keys whose newest version lives.
-    live: usize,
+    tree: Tree,
+    /// Keys with any version.
+    len: usize,
+    /// Newest main revision of any version ever inserted.
+    newest: i64,
 }
 
 /// How far one slice of a walk got.
@@ -51,159 +69,6 @@ pub enum Walked {
     Stopped,
 }
 
-impl Index {
-    pub fn new() -> Self {
-        Index::default()
-    }
-
-    /// Inserts the version that `make` derives from the newest one of `key`, which it must be newer than.
-    pub fn insert(&mut self, key: &[u8], make: impl FnOnce(Option<&Version>) -> Version) {
-        if let Some(chain) = self.chains.get_mut(key) {
-            let version = make(Some(chain.newest()));
-            self.live =
-                self.live + usize::from(version.is_live()) - usize::from(chain.newest().is_live());
-            chain.push(version);
-            return;
-        }
-        let version = make(None);
-        self.live += usize::from(version.is_live());
-        self.chains.insert(key.into(), Chain::new(version));
-    }
-
-    /// The newest version of `key` at or below main revision `at`, tombstone or not.
-    pub fn get(&self, key: &[u8], at: i64) -> Option<&Version> {
-        self.chains.get(key)?.at(at)
-    }
-
-    /// As [`Index::get`], but only if the key lives then.
-    pub fn get_live(&self, key: &[u8], at: i64) -> Option<&Version> {
-        self.get(key, at).filter(|version| version.is_live())
-    }
-
-    /// Shows `visit` every key of `range` after `after`, ascending, with its version if it lives at `at`.
-    ///
-    /// Dead keys are shown too, so that a visitor can bound its work; it stops the walk by answering `false`.
-    pub fn walk<'a>(
-        &'a self,
-        range: &KeyRange,
-        after: Option<&[u8]>,
-        at: i64,
-        mut visit: impl FnMut(&'a [u8], Option<&'a Version>) -> bool,
-    ) -> Walked {
-        let Some(bounds) = range.bounds_after(after) else {
-            return Walked::All;
-        };
-        if let KeyRange::Point(point) = range {
-            // One descent instead of the two that a map's range takes.
-            if let Some((key, chain)) = self.chains.get_key_value(point.as_ref()) {
-                visit(key, chain.at(at).filter(|version| version.is_live()));
-            }
-            return Walked::All;
-        }
-        for (key, chain) in self.chains.range::<[u8], _>(bounds) {
-            if !visit(key, chain.at(at).filter(|version| version.is_live())) {
-                return Walked::Stopped;
-            }
-        }
-        Walked::All
-    }
-
-    /// Shows `kill` every key of `range` after `after` that lives at the newest revision, and adds the tombstone it
-    /// answers. `None` stops the walk before that key.
-    pub fn bury(
-        &mut self,
-        range: &KeyRange,
-        after: Option<&[u8]>,
-        mut kill: impl FnMut(&[u8], Option<&Version>) -> Buried,
-    ) -> Walked {
-        let Some(bounds) = range.bounds_after(after) else {
-            return Walked::All;
-        };
-        for (key, chain) in self.chains.range_mut::<[u8], _>(bounds) {
-            match kill(
-                key,
-                Some(chain.newest()).filter(|version| version.is_live()),
-            ) {
-                Buried::Skipped => {}
-                Buried::Stop => return Walked::Stopped,
-                Buried::Tombstone(version) => {
-                    debug_assert!(chain.newest().is_live() && !version.is_live());
-                    chain.push(version);
-                    self.live -= 1;
-                }
-            }
-        }
-        Walked::All
-    }
-
-    /// How many keys of `range` live at `at`.
-    pub fn count(&self, range: &KeyRange, at: i64) -> u64 {
-        let mut count = 0;
-        self.walk(range, None, at, |_, version| {
-            count += u64::from(version.is_some());
-            true
-        });
-        count
-    }
-
-    /// True if any key at all lives at `at`.
-    pub fn any_live(&self, at: i64) -> bool {
-        self.chains
-            .values()
-            .any(|chain| chain.at(at).is_some_and(Version::is_live))
-    }
-
-    /// Keys with any version at all.
-    pub fn len(&self) -> usize {
-        self.chains.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.chains.is_empty()
-    }
-
-    /// Keys that live at the newest revision.
-    pub fn live_count(&self) -> usize {
-        self.live
-    }
-
-    /// True if `key` still has the version made at exactly `revision`.
-    pub fn holds(&self, key: &[u8], revision: Revision) -> bool {
-        self.chains
-            .get(key)
-            .is_some_and(|chain| chain.holds(revision))
-    }
-
-    /// Removes what a compaction at `revision` makes unreachable, of up to `limit` keys after `after`.
-    ///
-    /// Of each key the newest version at or below `revision` stays, unless it is a tombstone below it; a tombstone at
-    /// `revision` itself stays, as it does in etcd since 3.5.16.
-    ///
-    /// Returns the last key looked at; `None` when there was none left.
-    pub fn compact(
-        &mut self,
-        after: Option<&[u8]>,
-        revision: i64,
-        limit: usize,
-    ) -> Option<Box<[u8]>> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut emptied = Vec::new();
-        let mut last = None;
-        let keys = self.chains.range_mut::<[u8], _>((from, Bound::Unbounded));
-        for (key, chain) in keys.take(limit.max(1)) {
-            if chain.compact(revision) {
-                emptied.push(key.clone());
-            }
-            last = Some(key);
-        }
-        let last = last.cloned();
-        for key in emptied {
-            self.chains.remove(&key);
-        }
-        last
-    }
-}
-
 /// What [`Index::bury`] does with a key.
 #[derive(Clone, Debug)]
 pub enum Buried {
@@ -212,132 +77,184 @@ pub enum Buried {
     Stop,
 }
 
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
+impl Index {
+    pub fn new() -> Self {
+        Index::default()
+    }
 
-    use super::*;
-    use crate::tail::TailPosition;
-    use crate::types::LeaseId;
-
-    fn put(main: i64, version: i64) -> Version {
-        Version {
-            revision: Revision::new(main, 0),
-            create_revision: main - version + 1,
-            version,
-            lease: LeaseId::NONE,
-            position: TailPosition(main as u64),
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            pages: self.tree.space.arena(),
+            root: self.tree.root,
+            newest: self.newest,
         }
     }
 
-    fn tomb(main: i64) -> Version {
-        Version::tombstone(Revision::new(main, 0), TailPosition(main as u64))
-    }
-
-    fn index(history: &[(&str, Version)]) -> Index {
-        let mut index = Index::new();
-        for (key, version) in history {
-            index.insert(key.as_bytes(), |_| version.clone());
+    /// Inserts the version that `make` derives from the newest one of `key`, which it must be newer than.
+    pub fn insert(&mut self, key: &[u8], make: impl FnOnce(Option<&Version>) -> Version) {
+        let newest = self.reading().newest_of(key);
+        let version = make(newest.as_ref());
+        if let Some(newest) = &newest {
+            assert!(
+                version.revision > newest.revision,
+                "a key's versions ascend: {} after {}",
+                version.revision,
+                newest.revision
+            );
         }
-        index
+        self.put(key, &version, newest.is_some());
     }
 
-    fn all() -> KeyRange {
-        KeyRange::new(&Bytes::from_static(b"\0"), &Bytes::from_static(b"\0"))
+    fn put(&mut self, key: &[u8], version: &Version, supersedes: bool) {
+        let index_key = key::at(key, version.revision);
+        let revision_len = index_key.len() - key::before(key).len();
+        let record = version::encode(version, revision_len);
+        let flags = NEWEST | if version.is_live() { LIVE } else { 0 };
+        let former = if supersedes {
+            Former::Superseded
+        } else {
+            self.len += 1;
+            Former::Stranger
+        };
+        self.tree.insert(&index_key, &record, flags, former);
+        self.newest = self.newest.max(version.revision.main);
     }
 
-    #[test]
-    fn reads_see_the_newest_version_at_their_revision() {
-        let index = index(&[
-            ("a", put(2, 1)),
-            ("a", put(4, 2)),
-            ("a", tomb(6)),
-            ("a", put(8, 1)),
-        ]);
-        let seen = |at| index.get_live(b"a", at).map(|v| v.revision.main);
-        assert_eq!(
-            [1, 2, 3, 4, 5, 6, 7, 8, 99].map(seen),
-            [
-                None,
-                Some(2),
-                Some(2),
-                Some(4),
-                Some(4),
-                None,
-                None,
-                Some(8),
-                Some(8)
-            ]
-        );
-        assert_eq!(index.get(b"b", 9), None);
+    /// The newest version of `key` at or below main revision `at`, tombstone or not.
+    pub fn get(&self, key: &[u8], at: i64) -> Option<Version> {
+        self.reading().get(key, at)
     }
 
-    #[test]
-    fn walks_resume_after_a_key_and_show_dead_keys() {
-        let index = index(&[
-            ("a", put(2, 1)),
-            ("b", put(3, 1)),
-            ("b", tomb(4)),
-            ("c", put(5, 1)),
-        ]);
-        let mut seen = Vec::new();
-        let walked = index.walk(&all(), Some(b"a"), 9, |key, version| {
-            seen.push((key.to_vec(), version.is_some()));
-            seen.len() < 2
-        });
-        assert_eq!(walked, Walked::Stopped);
-        assert_eq!(seen, [(b"b".to_vec(), false), (b"c".to_vec(), true)]);
-        assert_eq!(
-            (
-                index.count(&all(), 9),
-                index.count(&all(), 3),
-                index.live_count()
-            ),
-            (2, 2, 2)
-        );
+    /// As [`Index::get`], but only if the key lives then.
+    pub fn get_live(&self, key: &[u8], at: i64) -> Option<Version> {
+        self.get(key, at).filter(Version::is_live)
     }
 
-    #[test]
-    fn burying_stops_before_a_key() {
-        let mut index = index(&[("a", put(2, 1)), ("b", put(3, 1)), ("c", put(4, 1))]);
-        let walked = index.bury(&all(), None, |key, version| {
-            assert!(version.is_some());
-            if key == b"c" {
-                Buried::Stop
-            } else {
-                Buried::Tombstone(tomb(5))
+    /// Shows `visit` every key of `range` after `after`, ascending, with its version if it lives at `at`.
+    ///
+    /// Dead keys are shown too, so that a visitor can bound its work; it stops the walk by answering `false`.
+    pub fn walk(
+        &self,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        at: i64,
+        visit: impl FnMut(&[u8], Option<&Version>) -> bool,
+    ) -> Walked {
+        self.reading().walk(range, after, at, visit)
+    }
+
+    /// Shows `kill` every key of `range` after `after` that lives at the newest revision, and adds the tombstone it
+    /// answers. [`Buried::Stop`] stops the walk before that key. Dead keys are shown with no version.
+    pub fn bury(
+        &mut self,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        mut kill: impl FnMut(&[u8], Option<&Version>) -> Buried,
+    ) -> Walked {
+        let mut after: Option<Vec<u8>> = after.map(Into::into);
+        loop {
+            let mut stop = None;
+            let walked = self
+                .reading()
+                .walk(range, after.as_deref(), i64::MAX, |key, live| {
+                    let buried = kill(key, live);
+                    debug_assert!(live.is_some() || !matches!(buried, Buried::Tombstone(_)));
+                    if matches!(buried, Buried::Skipped) {
+                        return true;
+                    }
+                    stop = Some((key.to_vec(), buried));
+                    false
+                });
+            match stop {
+                Some((key, Buried::Tombstone(version))) => {
+                    self.put(&key, &version, true);
+                    after = Some(key);
+                }
+                Some(_) => return Walked::Stopped,
+                None => return walked,
             }
-        });
-        assert_eq!(
-            (walked, index.live_count(), index.count(&all(), 4)),
-            (Walked::Stopped, 1, 3)
-        );
-        assert!(index.any_live(5) && !index.any_live(1));
+        }
     }
 
-    #[test]
-    fn compaction_keeps_what_can_still_be_read() {
-        let history = [
-            ("a", put(2, 1)),
-            ("a", put(4, 2)),
-            ("a", put(9, 3)),
-            ("b", put(3, 1)),
-            ("b", tomb(5)),
-            ("c", put(6, 1)),
-            ("c", tomb(7)),
-        ];
-        let mut index = index(&history);
-        let mut after = None;
-        while let Some(last) = index.compact(after.as_deref(), 7, 1) {
-            after = Some(last);
+    /// How many keys of `range` live at `at`. At the newest revision this costs two descents, else a walk.
+    pub fn count(&self, range: &KeyRange, at: i64) -> u64 {
+        self.count_newest(range, None, at).unwrap_or_else(|| {
+            let mut count = 0;
+            self.walk(range, None, at, |_, version| {
+                count += u64::from(version.is_some());
+                true
+            });
+            count
+        })
+    }
+
+    /// How many keys of `range` after `after` live at `at`, if that is not older than the newest version; `None`
+    /// otherwise: it takes a walk.
+    pub fn count_newest(&self, range: &KeyRange, after: Option<&[u8]>, at: i64) -> Option<u64> {
+        self.counts_at(at)
+            .then(|| self.reading().count_newest(range, after))
+    }
+
+    /// True if [`Index::count_newest`] answers at `at`.
+    pub fn counts_at(&self, at: i64) -> bool {
+        at >= self.newest
+    }
+
+    /// True if any key at all lives at `at`.
+    pub fn any_live(&self, at: i64) -> bool {
+        let all = KeyRange::Span {
+            start: bytes::Bytes::new(),
+            end: None,
+        };
+        if at >= self.newest {
+            return self.live_count() > 0;
         }
-        assert_eq!(index.get(b"a", 3), None);
-        assert_eq!(index.get(b"a", 7).map(|v| v.version), Some(2));
-        assert_eq!(index.get(b"a", 9).map(|v| v.version), Some(3));
-        assert_eq!(index.get(b"b", 9), None);
-        // The tombstone at the compact revision stays, the put below it goes.
-        assert_eq!(index.get(b"c", 9), Some(&tomb(7)));
-        assert_eq!(index.get(b"c", 6), None);
-        assert_eq!(index.chains.len(), 2);
+        self.walk(&all, None, at, |_, version| version.is_none()) == Walked::Stopped
+    }
+
+    /// Keys with any version at all.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keys that live at the newest revision.
+    pub fn live_count(&self) -> usize {
+        self.reading().live() as usize
+    }
+
+    /// Bytes of the pages in use.
+    pub fn size_bytes(&self) -> usize {
+        self.tree.space.used_count() * page::PAGE_SIZE
+    }
+
+    /// True if `key` still has the version made at exactly `revision`.
+    pub fn holds(&self, key: &[u8], revision: Revision) -> bool {
+        self.reading().holds(key, revision)
+    }
+
+    /// Removes what a compaction at `revision` makes unreachable, looking at about `limit` versions of keys after
+    /// `after`.
+    ///
+    /// Of each key the newest version at or below `revision` stays, unless it is a tombstone below it; a tombstone at
+    /// `revision` itself stays, as it does in etcd since 3.5.16.
+    ///
+    /// Returns the key to go on after, which is empty while the first one is not done; `None` at the end.
+    pub fn compact(
+        &mut self,
+        after: Option<&[u8]>,
+        revision: i64,
+        limit: usize,
+    ) -> Option<Box<[u8]>> {
+        let slice = compact::slice(self.reading(), after, revision, limit.max(1));
+        for index_key in &slice.dead {
+            let removed = self.tree.remove(index_key);
+            debug_assert!(removed, "a key that was just read is there");
+        }
+        self.len -= slice.emptied;
+        slice.after
     }
 }

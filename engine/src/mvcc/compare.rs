@@ -40,7 +40,7 @@ impl CompareRun {
                         failed = !holds(compare, Some((version, reader.pair(version))));
                     }
                     if budget.is_spent() {
-                        stopped_at = Some(key);
+                        stopped_at = Some(Box::from(key));
                     }
                     !failed && stopped_at.is_none()
                 });
@@ -48,7 +48,7 @@ impl CompareRun {
             return Some(false);
         }
         if walked == Walked::Stopped {
-            self.after = stopped_at.map(Into::into);
+            self.after = stopped_at;
             return None;
         }
         Some(self.any || holds_without_key(compare))

@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The version of `key` that lives at this reader's revision.
-    pub fn get(&self, key: &[u8]) -> Option<&'a Version> {
+    pub fn get(&self, key: &[u8]) -> Option<Version> {
         self.index.get_live(key, self.revision)
     }
 

@@ -191,7 +191,11 @@ impl RangeRun {
     /// Does a slice; answers when the range is whole.
     pub fn step(&mut self, reader: Reader<'_>, budget: &mut Budget) -> Option<RangeAnswer> {
         let after = self.after.take();
+        if let Some(answer) = self.count_rest(reader, after.as_deref()) {
+            return Some(answer);
+        }
         let mut stopped_at = None;
+        let mut full_at = None;
         let range = std::mem::replace(&mut self.range, KeyRange::Point(Bytes::new()));
         let walked = reader
             .index
@@ -201,15 +205,40 @@ impl RangeRun {
                     self.pick(reader, key, version);
                 }
                 if budget.is_spent() {
-                    stopped_at = Some(key);
+                    stopped_at = Some(Box::from(key));
+                } else if self.wants_count_only() && self.can_count(reader) {
+                    full_at = Some(Box::<[u8]>::from(key));
                 }
-                stopped_at.is_none()
+                stopped_at.is_none() && full_at.is_none()
             });
         self.range = range;
+        if full_at.is_some() {
+            return self.count_rest(reader, full_at.as_deref());
+        }
         if walked == Walked::Stopped {
-            self.after = stopped_at.map(Into::into);
+            self.after = stopped_at;
             return None;
         }
+        Some(self.finish())
+    }
+
+    /// True if what is left of the range only has to be counted.
+    fn wants_count_only(&self) -> bool {
+        self.content == Content::CountOnly || self.picked.len() >= self.fetch
+    }
+
+    /// True if the index counts without a walk: at the newest revision, spans only.
+    fn can_count(&self, reader: Reader<'_>) -> bool {
+        reader.index.counts_at(self.at)
+    }
+
+    /// Ends the range by counting what comes after `after`, if that is all that is left and costs no walk.
+    fn count_rest(&mut self, reader: Reader<'_>, after: Option<&[u8]>) -> Option<RangeAnswer> {
+        if !self.wants_count_only() {
+            return None;
+        }
+        let rest = reader.index.count_newest(&self.range, after, self.at)?;
+        self.count += i64::try_from(rest).unwrap_or(i64::MAX);
         Some(self.finish())
     }
 

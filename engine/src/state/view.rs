@@ -75,7 +75,7 @@ impl<'a> View<'a> {
             .index()
             .get_live(key, revision)
             .filter(|_| readable)?;
-        Some(reader.pair(version))
+        Some(reader.pair(&version))
     }
 
     /// The changes of keys from main revision `from` on, in order; only those of whole entries.

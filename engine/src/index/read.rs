@@ -1,0 +1,216 @@
+//! Reading the index: by the writer itself, or at a pinned root.
+
+use crate::cow::{Cursor, PageNo};
+use crate::types::Revision;
+
+use super::Walked;
+use super::key;
+use super::key_range::KeyRange;
+use super::page::{IndexLayout, NEWEST, Node, PAGE_SIZE, Pages};
+use super::tree::{rank, seek};
+use super::version::{self, Version};
+
+/// Versions of one key that a walk passes one by one before it descends anew to pass the rest at once.
+const PATIENCE: usize = 32;
+
+/// One state of the index. Copied about; lives as long as a borrow of the writer or a pin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) pages: &'a Pages,
+    pub(super) root: PageNo,
+    /// Newest main revision of any version.
+    pub(super) newest: i64,
+}
+
+/// An entry of a leaf, with its index key.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) key: Vec<u8>,
+    revision_len: usize,
+    flags: u16,
+}
+
+impl Entry {
+    pub(super) fn revision(&self) -> Revision {
+        key::revision(&self.key, self.revision_len)
+    }
+
+    pub(super) fn is_newest(&self) -> bool {
+        self.flags & NEWEST != 0
+    }
+
+    pub(super) fn user_key<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        key::user_key(&self.key, self.revision_len, buffer)
+    }
+}
+
+impl<'a> Reading<'a> {
+    fn node(&self, no: PageNo) -> Node<'a> {
+        Node(self.pages.page(no))
+    }
+
+    /// Keys that live at the newest revision.
+    pub(super) fn live(&self) -> u64 {
+        self.node(self.root).live()
+    }
+
+    /// The first entry at or after `key`.
+    pub(super) fn seek(&self, key: &[u8]) -> Option<Cursor> {
+        let mut cursor = seek(self.pages, self.root, key);
+        let leaf = cursor.leaf();
+        let at_end = leaf.index >= self.node(leaf.page).count();
+        (!at_end || cursor.next_leaf::<IndexLayout, PAGE_SIZE>(self.pages)).then_some(cursor)
+    }
+
+    /// The last entry before `key`.
+    pub(super) fn seek_before(&self, key: &[u8]) -> Option<Cursor> {
+        let mut cursor = seek(self.pages, self.root, key);
+        if let Some(index) = cursor.leaf().index.checked_sub(1) {
+            cursor.set_index(index);
+            return Some(cursor);
+        }
+        (cursor.former_leaf::<IndexLayout, PAGE_SIZE>(self.pages)).then_some(cursor)
+    }
+
+    pub(super) fn advance(&self, cursor: &mut Cursor) -> bool {
+        let leaf = cursor.leaf();
+        if leaf.index + 1 < self.node(leaf.page).count() {
+            cursor.set_index(leaf.index + 1);
+            return true;
+        }
+        cursor.next_leaf::<IndexLayout, PAGE_SIZE>(self.pages)
+    }
+
+    pub(super) fn load(&self, cursor: &Cursor, entry: &mut Entry) {
+        let leaf = cursor.leaf();
+        let node = self.node(leaf.page);
+        node.key_into(self.pages, leaf.index, &mut entry.key);
+        entry.revision_len = version::revision_len(node.value(leaf.index));
+        entry.flags = node.flags(leaf.index);
+    }
+
+    pub(super) fn version(&self, cursor: &Cursor, entry: &Entry) -> Version {
+        let leaf = cursor.leaf();
+        version::decode(self.node(leaf.page).value(leaf.index), entry.revision())
+    }
+
+    fn version_before(&self, limit: &[u8], of: &[u8]) -> Option<Version> {
+        let cursor = self.seek_before(limit)?;
+        let mut entry = Entry::default();
+        self.load(&cursor, &mut entry);
+        key::is_of(&entry.key, of).then(|| self.version(&cursor, &entry))
+    }
+
+    /// The newest version of `key` at or below main revision `at`, tombstone or not.
+    pub(super) fn get(&self, key: &[u8], at: i64) -> Option<Version> {
+        if at >= self.newest {
+            return self.newest_of(key);
+        }
+        let limit = key::at(key, Revision::new(at.max(0) + 1, 0));
+        let found = self.version_before(&limit, &key::before(key))?;
+        (found.revision.main <= at).then_some(found)
+    }
+
+    pub(super) fn newest_of(&self, key: &[u8]) -> Option<Version> {
+        let mut limit = key::behind(key);
+        let found = self.seek_before(&limit)?;
+        let mut entry = Entry::default();
+        self.load(&found, &mut entry);
+        limit.pop();
+        key::is_of(&entry.key, &limit).then(|| self.version(&found, &entry))
+    }
+
+    pub(super) fn holds(&self, key: &[u8], revision: Revision) -> bool {
+        let wanted = key::at(key, revision);
+        let Some(cursor) = self.seek(&wanted) else {
+            return false;
+        };
+        let mut entry = Entry::default();
+        self.load(&cursor, &mut entry);
+        entry.key == wanted
+    }
+
+    /// Index keys between which those of `range` after `after` lie; `None` if there are none.
+    fn bounds(range: &KeyRange, after: Option<&[u8]>) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        range.bounds_after(after)?;
+        let (start, end) = match range {
+            KeyRange::Point(point) => (key::before(point), Some(key::behind(point))),
+            KeyRange::Span { start, end } => (key::before(start), end.as_deref().map(key::before)),
+        };
+        let after = after.map(key::behind);
+        Some((after.map_or(start.clone(), |after| after.max(start)), end))
+    }
+
+    /// How many keys of `range` after `after` live at the newest revision. Costs two descents.
+    pub(super) fn count_newest(&self, range: &KeyRange, after: Option<&[u8]>) -> u64 {
+        let Some((start, end)) = Self::bounds(range, after) else {
+            return 0;
+        };
+        let upto = end.map_or_else(|| self.live(), |end| rank(self.pages, self.root, &end));
+        upto.saturating_sub(rank(self.pages, self.root, &start))
+    }
+
+    /// See [`super::Index::walk`].
+    pub(super) fn walk(
+        &self,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        at: i64,
+        mut visit: impl FnMut(&[u8], Option<&Version>) -> bool,
+    ) -> Walked {
+        if let (KeyRange::Point(point), None) = (range, after) {
+            if let Some(version) = self.newest_of(point) {
+                let seen = if version.revision.main <= at {
+                    Some(version)
+                } else {
+                    self.get(point, at)
+                };
+                visit(point, seen.filter(Version::is_live).as_ref());
+            }
+            return Walked::All;
+        }
+        let Some((start, end)) = Self::bounds(range, after) else {
+            return Walked::All;
+        };
+        let Some(mut cursor) = self.seek(&start) else {
+            return Walked::All;
+        };
+        let (mut entry, mut buffer) = (Entry::default(), Vec::new());
+        let (mut seen, mut passed) = (None, 0);
+        loop {
+            self.load(&cursor, &mut entry);
+            if end.as_ref().is_some_and(|end| entry.key >= *end) {
+                return Walked::All;
+            }
+            if entry.revision().main <= at {
+                seen = Some(self.version(&cursor, &entry));
+            }
+            if entry.is_newest() {
+                let shown = seen.take().filter(Version::is_live);
+                if !visit(entry.user_key(&mut buffer), shown.as_ref()) {
+                    return Walked::Stopped;
+                }
+                passed = 0;
+            } else {
+                passed += 1;
+                if passed == PATIENCE
+                    && let Some(newest) = self.skip(&entry, at, &mut seen)
+                {
+                    cursor = newest;
+                    continue;
+                }
+            }
+            if !self.advance(&mut cursor) {
+                return Walked::All;
+            }
+        }
+    }
+
+    /// Passes the history of a key: finds what is seen of it at `at` and goes to its newest version.
+    fn skip(&self, entry: &Entry, at: i64, seen: &mut Option<Version>) -> Option<Cursor> {
+        let mut buffer = Vec::new();
+        let user_key = entry.user_key(&mut buffer);
+        *seen = self.get(user_key, at);
+        self.seek_before(&key::behind(user_key))
+    }
+}
