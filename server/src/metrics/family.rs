@@ -73,7 +73,7 @@ families! {
     counters {
         leader_changes "etcd_server_leader_changes_seen_total" "Changes of the leader."
         proposals_failed "etcd_server_proposals_failed_total" "Proposals that were refused or timed out."
-        slow_applies "etcd_server_slow_apply_total" "Entries and ranges that took longer than --warning-apply-duration."
+        slow_applies "etcd_server_slow_apply_total" "Ranges that took longer than --warning-apply-duration."
         health_success "etcd_server_health_success" "Answers of /health that were good."
         health_failures "etcd_server_health_failures" "Answers of /health that were bad."
         range_total "etcd_mvcc_range_total" "Ranges executed, those inside transactions too."
@@ -84,7 +84,6 @@ families! {
         client_received_bytes "etcd_network_client_grpc_received_bytes_total" "Bytes of messages received from clients."
         lease_granted "etcd_debugging_lease_granted_total" "Leases granted."
         lease_revoked "etcd_debugging_lease_revoked_total" "Leases revoked."
-        lease_expired "etcd_debugging_server_lease_expired_total" "Leases that ran out."
     }
     gauges {
         has_leader "etcd_server_has_leader" "1 if a leader is known."

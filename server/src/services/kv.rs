@@ -34,6 +34,9 @@ fn read_range(shard: &LogShard, request: &RangeRequest) -> Result<Bytes, Status>
         .map_err(refused);
     let elapsed = driver::now().saturating_sub(started);
     shard.metrics.range_done(result.is_ok(), elapsed);
+    if elapsed > shard.config.warning_apply_duration {
+        shard.metrics.slow_applies.inc();
+    }
     let answer = result?;
     shard.metrics.range_total.inc();
     Ok(respond::range_response(
