@@ -97,7 +97,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// A list being made. Its buffer is kept when it is cleared.
+/// A list being made.
 #[derive(Debug, Default)]
 pub(crate) struct MetadataBuf(Vec<u8>);
 
@@ -114,10 +114,9 @@ impl MetadataBuf {
         self.0.is_empty()
     }
 
-    /// Empties the list, and gives back memory beyond `keep_len`.
-    pub(crate) fn clear(&mut self, keep_len: usize) {
-        self.0.clear();
-        self.0.shrink_to(keep_len);
+    /// Octets the list takes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

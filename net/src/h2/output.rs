@@ -5,11 +5,10 @@
 //! one frame of every stream. Header blocks are encoded when they are written, as the peer decodes them in that order.
 
 use super::closed::How;
-use super::connection::{Connection, Role};
+use super::connection::{Connection, Role, enlist};
 use super::frame::{self, ErrorCode, FrameHead, HEAD_LEN, flag, kind};
-use super::stream::{Key, SendState, Waiting};
+use super::stream::{Block, Key, SendState, Waiting};
 use crate::hpack::Indexing;
-use crate::metadata::Records;
 
 /// Most of a stream's DATA per round, whatever larger frames the peer allows.
 const QUANTUM_LEN: usize = 16 * 1024;
@@ -35,7 +34,7 @@ impl<X: Default> Connection<X> {
         }
         self.open_waiting();
         while out.len() - start < max
-            && let Some(key) = self.ready.pop_front()
+            && let Some(key) = self.next_to_serve()
         {
             // However small `max` is, something is written, or the caller would take us for done.
             let room = match out.len() - start {
@@ -50,6 +49,20 @@ impl<X: Default> Connection<X> {
             out.append(&mut self.control);
         }
         out.len() - start
+    }
+
+    /// Whose turn it is. Streams that waited for the connection's window were ready before the others. They are taken out
+    /// one by one as the window lasts: an update of a few octets must not cost a walk over all of them.
+    fn next_to_serve(&mut self) -> Option<Key> {
+        while self.send_window.available() > 0
+            && let Some(key) = self.for_connection.pop_front()
+        {
+            let stream = self.streams.get(key);
+            if stream.is_some_and(|stream| stream.send.waiting == Waiting::ForConnection) {
+                return Some(key);
+            }
+        }
+        self.ready.pop_front()
     }
 
     /// Opens as many of a client's streams as the peer allows, in order.
@@ -84,14 +97,9 @@ impl<X: Default> Connection<X> {
         if send.state == SendState::Head {
             let ends = send.is_complete && send.queued_len == 0 && send.tail.is_empty();
             let frame_len_max = self.peer.frame_len_max as usize;
-            write_headers(
-                &mut self.encoder,
-                id,
-                ends,
-                frame_len_max,
-                send.head.iter(),
-                out,
-            );
+            write_headers(&mut self.encoder, id, ends, frame_len_max, &send.head, out);
+            self.queued_len -= send.head.len();
+            send.head = Block::Empty;
             self.work_frames += 1;
             send.state = SendState::Body;
             if ends {
@@ -106,7 +114,7 @@ impl<X: Default> Connection<X> {
             }
             if open == 0 {
                 send.waiting = Waiting::ForConnection;
-                self.for_connection.push_back(key);
+                enlist(&mut self.for_connection, key, &self.streams);
                 return Served::Done;
             }
             let len = send.queued_len.min(open).min(QUANTUM_LEN);
@@ -171,8 +179,16 @@ impl<X: Default> Connection<X> {
             out.extend_from_slice(&head.octets());
         } else {
             let frame_len_max = self.peer.frame_len_max as usize;
-            let tail = send.tail.iter();
-            write_headers(&mut self.encoder, stream.id, true, frame_len_max, tail, out);
+            let tail = std::mem::take(&mut send.tail);
+            self.queued_len -= tail.len();
+            write_headers(
+                &mut self.encoder,
+                stream.id,
+                true,
+                frame_len_max,
+                &tail,
+                out,
+            );
         }
         self.work_frames += 1;
         self.on_end_sent(key);
@@ -195,18 +211,6 @@ impl<X: Default> Connection<X> {
             self.remove(key, How::ResetByUs);
         }
     }
-
-    /// The connection's window opened: all that wait for it are ready again, in order.
-    pub(super) fn wake_all_for_connection(&mut self) {
-        while let Some(key) = self.for_connection.pop_front() {
-            if let Some(stream) = self.streams.get_mut(key)
-                && stream.send.waiting == Waiting::ForConnection
-            {
-                stream.send.waiting = Waiting::No;
-                self.wake(key);
-            }
-        }
-    }
 }
 
 /// Writes a header list as HEADERS and, if it is long, CONTINUATION frames.
@@ -215,15 +219,13 @@ fn write_headers(
     id: u32,
     ends_stream: bool,
     frame_len_max: usize,
-    fields: Records<'_>,
+    fields: &Block,
     out: &mut Vec<u8>,
 ) {
     let head_at = out.len();
     out.extend_from_slice(&[0; HEAD_LEN]);
     let block_at = out.len();
-    for (name, value) in fields {
-        encoder.encode(name, value, indexing(name), out);
-    }
+    fields.for_each(|name, value| encoder.encode(name, value, indexing(name), out));
     let end = if ends_stream { flag::END_STREAM } else { 0 };
     let block_len = out.len() - block_at;
     if block_len <= frame_len_max {
