@@ -157,7 +157,7 @@ impl Default for Limits {
 
 /// What a stream costs beside the octets that are counted: its slot and those that a growing table keeps free, its places
 /// in lists and heaps, the heads of its buffers. `tests/memory.rs` counts less.
-const STREAM_BYTES: usize = 2048;
+const STREAM_BYTES: usize = 1280;
 
 /// What a connection costs before it has streams, and the slack of its buffers.
 const CONNECTION_BYTES: usize = 256 * 1024;

@@ -267,3 +267,146 @@ fn indexing(name: &[u8]) -> Indexing {
         _ => Indexing::Incremental,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::super::connection::Event;
+    use super::super::frame::PREFACE;
+    use super::*;
+    use crate::hpack::Encoder;
+    use crate::limits::{Limits, Rate};
+
+    /// A server's connection, and the client's coder.
+    struct Fixture {
+        h2: Connection<()>,
+        encoder: Encoder,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let endless = Rate {
+                burst: u32::MAX,
+                per_second: 0,
+            };
+            let limits = Limits {
+                reset_rate: endless,
+                ..Limits::default()
+            };
+            let h2 = Connection::new(Role::Server, Arc::new(limits), Duration::ZERO);
+            let mut fixture = Self {
+                h2,
+                encoder: Encoder::new(),
+            };
+            fixture.feed(PREFACE);
+            fixture.feed(&[0, 0, 0, kind::SETTINGS, 0, 0, 0, 0, 0]);
+            fixture.h2.poll_transmit(&mut Vec::new(), usize::MAX);
+            fixture
+        }
+
+        fn feed(&mut self, mut octets: &[u8]) -> Option<Key> {
+            let mut opened = None;
+            while let Some(event) = self.h2.poll_input(&mut octets) {
+                if let Event::Head { key, .. } = event {
+                    opened = Some(key);
+                }
+            }
+            assert_eq!(self.h2.failure(), None);
+            opened
+        }
+
+        fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Option<Key> {
+            let len = payload.len() as u32;
+            let head = FrameHead {
+                len,
+                kind,
+                flags,
+                stream,
+            };
+            self.feed(&[&head.octets()[..], payload].concat())
+        }
+
+        /// A request that is answered with `len` octets at once.
+        fn ask(&mut self, stream: u32, len: usize) {
+            let mut block = Vec::new();
+            for (name, value) in [(":method", "GET"), (":scheme", "http"), (":path", "/")] {
+                let (name, value) = (name.as_bytes(), value.as_bytes());
+                let indexing = Indexing::Incremental;
+                self.encoder.encode(name, value, indexing, &mut block);
+            }
+            let flags = flag::END_HEADERS | flag::END_STREAM;
+            let key = self.send(kind::HEADERS, flags, stream, &block);
+            let key = key.expect("a request");
+            self.h2.send_fixed_head(key, &[(b":status", b"200")]);
+            self.h2
+                .send_data(key, None, Bytes::from(vec![1; len]), true);
+            self.h2.send_end(key, |_| {});
+        }
+
+        fn transmit(&mut self) -> usize {
+            let mut out = Vec::new();
+            while self.h2.poll_transmit(&mut out, 16 * 1024) > 0 {}
+            out.len()
+        }
+    }
+
+    /// A thousand streams wait for the connection's window, and the peer opens it by a few octets at a time: each update
+    /// must cost the stream that goes on, not a walk over all.
+    #[test]
+    fn an_update_of_the_connection_window_touches_who_goes_on() {
+        let mut fixture = Fixture::new();
+        for number in 0..1000 {
+            fixture.ask(number * 2 + 1, 1000);
+        }
+        fixture.transmit();
+        let waiting = fixture.h2.for_connection.len();
+        assert_eq!((waiting, fixture.h2.ready.len()), (935, 0));
+        for _ in 0..100 {
+            let increment = 64u32.to_be_bytes();
+            fixture.send(kind::WINDOW_UPDATE, 0, 0, &increment);
+            assert_eq!(fixture.h2.for_connection.len(), waiting);
+            assert_eq!(fixture.transmit(), HEAD_LEN + 64);
+            assert_eq!(
+                (fixture.h2.for_connection.len(), fixture.h2.ready.len()),
+                (waiting, 0)
+            );
+        }
+        // They take turns: the first hundred that waited got 64 octets each.
+        let front = fixture.h2.for_connection[0];
+        let back = fixture.h2.for_connection[waiting - 1];
+        let left = |key| {
+            fixture
+                .h2
+                .streams
+                .get(key)
+                .map(|stream| stream.queued_len())
+        };
+        assert_eq!((left(front), left(back)), (Some(1000), Some(936)));
+        fixture.send(kind::WINDOW_UPDATE, 0, 0, &2_000_000u32.to_be_bytes());
+        fixture.transmit();
+        assert_eq!(fixture.h2.streams.len(), 0);
+        assert_eq!(fixture.h2.queued_len(), 0);
+    }
+
+    /// A peer that asks, resets what is answered and never reads leaves nothing behind.
+    #[test]
+    fn lists_forget_streams_that_ended() {
+        let mut fixture = Fixture::new();
+        for number in 0..10_000 {
+            fixture.ask(number * 2 + 1, 10);
+            if number >= 10 {
+                let cancel = ErrorCode::CANCEL.0.to_be_bytes();
+                fixture.send(kind::RST_STREAM, 0, number * 2 + 1, &cancel);
+            }
+        }
+        assert_eq!(fixture.h2.streams.len(), 10);
+        assert!(fixture.h2.ready.len() < 70, "{}", fixture.h2.ready.len());
+        assert_eq!(fixture.h2.queued_len(), 100);
+        fixture.transmit();
+        assert_eq!(fixture.h2.streams.len(), 0);
+    }
+}
