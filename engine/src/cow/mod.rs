@@ -30,6 +30,24 @@ pub use arena::{Arena, PageNo};
 pub use cursor::{Cursor, Step};
 pub use space::{Reader, Readers, Snapshot, Space, Stay};
 
+/// How many pages this thread looked at, for tests that bound it.
+#[cfg(test)]
+pub(crate) mod touched {
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add() {
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    pub(crate) fn count() -> usize {
+        COUNT.get()
+    }
+}
+
 /// What `publish.rs` synchronizes with. Its model test compiles that file with shuttle's types in this place.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};

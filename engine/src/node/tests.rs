@@ -1,5 +1,7 @@
 //! The node with the disk and the clock in the test's hands.
 
+mod published;
+
 use std::collections::BTreeMap;
 
 use proto::etcdserverpb::{DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest};

@@ -8,8 +8,11 @@ use proto::etcdserverpb::InternalRaftRequest;
 use proto::etcdserverpb::compare::TargetUnion;
 use proto::etcdserverpb::request_op::Request;
 
+use prost::Message;
+
 use super::model::{Keys, Model};
 use super::*;
+use crate::mvcc::{RangeAnswer, RangeRun, RangeStream};
 
 #[derive(Clone, Debug)]
 enum Command {
@@ -334,6 +337,59 @@ fn attached(keys: &Keys, id: i64) -> Vec<Bytes> {
         .collect()
 }
 
+/// The same range in slices of `units`.
+fn sliced(
+    state: &State,
+    request: &pb::RangeRequest,
+    units: usize,
+) -> Result<RangeAnswer, RequestError> {
+    let mut run = RangeRun::new(request, state.view().reader())?;
+    loop {
+        let mut budget = Budget::new(units);
+        if let Some(answer) = run.step(state.view().reader(), &mut budget)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// The same range in two passes. That a length is promised as it comes is checked on the way.
+fn streamed(
+    state: &State,
+    request: &pb::RangeRequest,
+    units: usize,
+) -> Result<RangeAnswer, RequestError> {
+    let mut stream = RangeStream::new(request, state.view().reader())?;
+    let size = loop {
+        let mut budget = Budget::new(units);
+        if let Some(size) = stream.measure(state.view().reader(), &mut budget)? {
+            break size;
+        }
+    };
+    let mut kvs = Vec::new();
+    let budget = || Budget::new(units);
+    while stream.read(
+        state.view().reader(),
+        &mut budget(),
+        1 + units * 9,
+        &mut kvs,
+    )? {}
+    let answer = RangeAnswer {
+        kvs,
+        more: size.more,
+        count: size.count,
+        revision: size.revision,
+    };
+    let pairs = pb::RangeResponse {
+        kvs: answer.clone().into_response().kvs,
+        ..Default::default()
+    };
+    assert_eq!(
+        (size.kvs_len, size.kv_count),
+        (pairs.encoded_len(), answer.kvs.len())
+    );
+    Ok(answer)
+}
+
 fn everything() -> pb::RangeRequest {
     let all = Bytes::from_static(b"\0");
     pb::RangeRequest {
@@ -350,11 +406,14 @@ proptest! {
         steps in vec((command(), range(-1..30_i64)), 1..40),
     ) {
         let mut pair = Pair::new();
-        for (command, request) in &steps {
+        for (number, (command, request)) in steps.iter().enumerate() {
             pair.run(command);
             pair.check();
             for state in [&pair.whole, &pair.sliced] {
-                let answer = state.view().range(request).map(|answer| answer.into_response());
+                let answer = state.view().range(request);
+                prop_assert_eq!(&sliced(state, request, number % 4), &answer);
+                prop_assert_eq!(streamed(state, request, number % 5), answer.clone());
+                let answer = answer.map(|answer| answer.into_response());
                 prop_assert_eq!(answer, pair.model.range(request));
             }
         }

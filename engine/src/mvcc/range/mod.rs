@@ -21,6 +21,8 @@ mod run;
 mod scan;
 mod sort;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};

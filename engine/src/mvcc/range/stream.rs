@@ -193,14 +193,14 @@ impl RangeSize {
 /// A slice of the sum over a sorted range; true once it is done.
 fn measure_sorted(pairs: &mut Pairs, size: &mut RangeSize, budget: &mut Budget) -> bool {
     while let Some(pair) = pairs.rest.as_slice().get(pairs.measured) {
-        if budget.is_spent() {
-            return false;
-        }
         size.kvs_len += field_len(pair.len());
         pairs.measured += 1;
         budget.spend(1);
+        if budget.is_spent() {
+            break;
+        }
     }
-    true
+    pairs.measured == pairs.rest.len()
 }
 
 /// A slice of a plain range's first pass; true once it is done, and the scan at the beginning of the second one.
