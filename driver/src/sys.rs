@@ -52,6 +52,16 @@ pub(crate) fn poll_by_glommio(socket: std::os::unix::net::UnixStream) -> UnixStr
     unsafe { UnixStream::from_raw_fd(fd) }
 }
 
+/// The same for a connected socket.
+///
+/// # Panics
+/// Outside of an executor.
+pub(crate) fn stream_into_glommio(socket: OwnedFd) -> TcpStream {
+    let fd = socket.into_raw_fd();
+    // SAFETY: as above.
+    unsafe { TcpStream::from_raw_fd(fd) }
+}
+
 /// Asks the kernel for a small ring; the ring is gone when the result is dropped.
 pub(crate) fn ring_setup(entries: u32) -> io::Result<OwnedFd> {
     let mut params = [0u64; PARAMS_SIZE_BYTES / 8];
