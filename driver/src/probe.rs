@@ -1,4 +1,4 @@
-//! Whether this machine can run us, asked before glommio would panic.
+//! Whether this machine can run us, asked before anything starts.
 //!
 //! [`probe`] makes one small ring by hand, asks which operations the kernel knows, and looks at the
 //! limit on locked memory. Its errors say what to change.
@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::sys;
 
-/// `IORING_OP_TEE`, the last operation of Linux 5.8, the oldest kernel that glommio accepts.
-const LAST_OP_OF_LINUX_5_8: u8 = 33;
+/// `IORING_OP_UNLINKAT`, the last operation of Linux 5.11, the first whose io_uring_enter takes a timeout.
+const LAST_OP_OF_LINUX_5_11: u8 = 36;
 /// glommio refuses to start below this limit.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
@@ -18,10 +18,10 @@ const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    #[error("this kernel has no io_uring; Linux 5.8 or newer is needed")]
+    #[error("this kernel has no io_uring; Linux 5.11 or newer is needed")]
     Missing,
     #[error(
-        "this kernel's io_uring is too old (last operation {last_op}); Linux 5.8 or newer is needed"
+        "this kernel's io_uring is too old (last operation {last_op}); Linux 5.11 or newer is needed"
     )]
     TooOld { last_op: u8 },
     #[error(
@@ -58,7 +58,7 @@ pub fn probe() -> Result<(), ProbeError> {
     raise_memlock()?;
     let ring = sys::ring_setup(4).map_err(|error| setup_error(error, disabled_sysctl()))?;
     match sys::ring_last_op(&ring) {
-        Ok(last_op) if last_op >= LAST_OP_OF_LINUX_5_8 => Ok(()),
+        Ok(last_op) if last_op >= LAST_OP_OF_LINUX_5_11 => Ok(()),
         Ok(last_op) => Err(ProbeError::TooOld { last_op }),
         // Before Linux 5.6 the question itself is unknown.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -130,7 +130,7 @@ mod tests {
             )
             .to_string()
         };
-        assert!(of(libc::ENOSYS, None).contains("5.8"));
+        assert!(of(libc::ENOSYS, None).contains("5.11"));
         assert!(of(libc::EPERM, None).contains("seccomp"));
         assert!(of(libc::EPERM, Some("2")).contains("kernel.io_uring_disabled = 2"));
         assert!(of(libc::ENOMEM, None).contains("LimitMEMLOCK"));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
+use rustix::thread::CpuSet;
 use socket2::SockAddr;
 
 use super::pool::{self, Pool};
@@ -131,9 +132,15 @@ impl Kernel {
     }
 
     /// Lets the kernel's worker threads run on `cpus` even if this thread is pinned.
-    pub(crate) fn free_workers(&self, cpus: &libc::cpu_set_t) {
+    pub(crate) fn free_workers(&self, cpus: &CpuSet) {
+        // SAFETY: a set of CPUs is plain bits; all zeros is the empty set.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| cpus.is_set(cpu)) {
+            // SAFETY: both kinds of set have room for the same number of CPUs.
+            unsafe { libc::CPU_SET(cpu, &mut set) };
+        }
         // Since 5.14; without it they share our CPU: slower, not wrong.
-        let _ = self.uring.submitter().register_iowq_aff(cpus);
+        let _ = self.uring.submitter().register_iowq_aff(&set);
     }
 
     /// Whether a write can carry its sync ([`Request::Write`]'s `then_sync`).
