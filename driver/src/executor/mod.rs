@@ -16,8 +16,8 @@ mod core;
 mod remote;
 mod task;
 
-use std::future::Future;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use std::future::Future;
 
 use self::core::Core;
 pub(crate) use self::core::{TimerKey, add_timer, remove_timer, with_helpers, with_kernel};

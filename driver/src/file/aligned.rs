@@ -1,7 +1,7 @@
 //! Owned memory for direct I/O.
 
-use crate::memory::Blocks;
 pub use crate::memory::BLOCK_SIZE_BYTES;
+use crate::memory::Blocks;
 
 /// A buffer of whole blocks at a block-aligned address. Goes into an operation and comes back with it.
 pub struct AlignedBuf {

@@ -317,11 +317,7 @@ impl File {
 }
 
 /// Opens for direct I/O if that is asked for and the file system can do it; tells whether.
-fn open(
-    path: &Path,
-    caching: Caching,
-    options: &mut OpenOptions,
-) -> io::Result<(OwnedFd, bool)> {
+fn open(path: &Path, caching: Caching, options: &mut OpenOptions) -> io::Result<(OwnedFd, bool)> {
     if caching == Caching::Direct {
         match options.custom_flags(libc::O_DIRECT).open(path) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {

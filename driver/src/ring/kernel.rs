@@ -34,7 +34,10 @@ const DRAIN_SLICE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Answers when the eventfd was written to; resets it.
-    Bell { eventfd: Arc<OwnedFd>, count: Box<u64> },
+    Bell {
+        eventfd: Arc<OwnedFd>,
+        count: Box<u64>,
+    },
     Accept {
         socket: Rc<OwnedFd>,
         /// The connection, once there is one.
@@ -259,7 +262,9 @@ impl Kernel {
             Wait::No => submitter.submit(),
             Wait::ForEver => submitter.submit_and_wait(1),
             Wait::AtMost(time) => {
-                let time = Timespec::new().sec(time.as_secs()).nsec(time.subsec_nanos());
+                let time = Timespec::new()
+                    .sec(time.as_secs())
+                    .nsec(time.subsec_nanos());
                 submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
             }
         };
