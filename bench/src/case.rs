@@ -1,20 +1,24 @@
 //! What is measured: cases, the metrics each gives, and one measurement of one server.
 //!
 //! Each measurement has a server of its own in a fresh directory. Before the measured span the server is filled and
-//! warmed up by the same load, so that dialling, growth of tables and first page faults are not in the figures.
-//! The span lies around the whole run of the tool: the server's CPU time includes accepting the connections.
+//! warmed up by the same load, so that growth of tables and first page faults are not in the figures.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::load::{Load, LoadError, LoadKind, LoadResult, LoadTool};
+use crate::load::{Client, Extent, Load, LoadError, LoadResult, Op, Order};
+use crate::metric::{self, Metric, Sample};
 use crate::server::{RunningServer, ServerCommand, ServerError};
-use crate::usage::{self, CpuClock, CpuUsage, Memory};
+use crate::stopwatch::Stopwatch;
+use crate::usage::Memory;
 
-/// How long a filled server is left alone before its idle CPU is measured.
+/// How long a filled server is left alone before its idle CPU or its memory is measured.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// In flight where one request may be as large as a prefix.
+const PREFIX_CONN_COUNT: u32 = 10;
+const PREFIX_CLIENT_COUNT: u32 = 100;
 
 /// The measured loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,51 +29,51 @@ pub enum Case {
     Range,
     /// Puts, one in flight: latency.
     PutDepth1,
+    /// Point reads in a large prefix, as many in flight as in the next two.
+    PrefixGet,
+    /// The count of a large prefix.
+    PrefixCount,
+    /// The first ten of a large prefix.
+    PrefixLimit,
+    /// A large fill, and what it leaves in memory.
+    Memory,
     /// Nothing is asked.
     Idle,
+    /// Calls that are not looked at, many in flight: for a null server.
+    Null,
+    /// The same, one in flight.
+    NullDepth1,
 }
-
-/// One figure of a case. The unit is part of the name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Metric {
-    RequestsPerSec,
-    RequestsPerServerCpuSec,
-    ServerCpuUsPerRequest,
-    ServerCpuPercent,
-    ServerSwitchesPerSec,
-    ClientCpuUsPerRequest,
-    LatencyP50Us,
-    LatencyP90Us,
-    LatencyP99Us,
-    LatencyP999Us,
-    LatencyMaxUs,
-    RssAnonMib,
-    RssMib,
-    RssPeakMib,
-    /// CPU used on the machine by anyone but the server and the client, of all cores: above a few percent the
-    /// round was disturbed. Interrupts count here too.
-    ForeignCpuPercent,
-}
-
-/// The figures of one measurement.
-pub type Sample = BTreeMap<Metric, f64>;
 
 /// Sizes of the loads and where the processes run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub tool: LoadTool,
+    pub client: Client,
     pub server_core: Option<usize>,
     /// Where data directories are made.
     pub folder: PathBuf,
     pub ready_limit: Duration,
+    pub sizes: Sizes,
+}
+
+/// Sizes of the loads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
     pub conn_count: u32,
     pub client_count: u32,
     pub put_total: u64,
     pub range_total: u64,
     pub depth1_total: u64,
-    pub value_size_bytes: u32,
+    pub key_size_bytes: usize,
+    pub value_size_bytes: usize,
     /// Keys written before, and the keys that puts choose from.
     pub key_space: u64,
+    /// Keys of the large prefix.
+    pub prefix_key_count: u64,
+    pub prefix_total: u64,
+    /// Our own client goes on for so long with the prefix loads, so that cheap ones are measured long enough.
+    pub prefix_at_least: Duration,
+    pub memory_key_count: u64,
     pub idle: Duration,
 }
 
@@ -85,265 +89,223 @@ pub enum CaseError {
 }
 
 impl Case {
-    pub const ALL: [Self; 4] = [Self::Put, Self::Range, Self::PutDepth1, Self::Idle];
+    pub const ALL: [Self; 10] = [
+        Self::Put,
+        Self::Range,
+        Self::PutDepth1,
+        Self::PrefixGet,
+        Self::PrefixCount,
+        Self::PrefixLimit,
+        Self::Memory,
+        Self::Idle,
+        Self::Null,
+        Self::NullDepth1,
+    ];
+
+    /// Those that a comparison runs unless told otherwise.
+    pub const USUAL: [Self; 4] = [Self::Put, Self::Range, Self::PutDepth1, Self::Idle];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
             Self::Range => "range",
             Self::PutDepth1 => "put_depth1",
+            Self::PrefixGet => "prefix_get",
+            Self::PrefixCount => "prefix_count",
+            Self::PrefixLimit => "prefix_limit",
+            Self::Memory => "memory",
             Self::Idle => "idle",
+            Self::Null => "null",
+            Self::NullDepth1 => "null_depth1",
         }
     }
 
     /// Measures this case once, on a server started for it.
     ///
     /// # Errors
-    /// [`CaseError`] if the server or the tool failed in any way.
+    /// [`CaseError`] if the server or the client failed in any way.
     pub fn measure(
         self,
         command: &ServerCommand,
         settings: &Settings,
     ) -> Result<Sample, CaseError> {
         let server = command.start(&settings.folder, settings.server_core, settings.ready_limit)?;
-        settings.fill(&server)?;
-        let sample = match self.load(settings) {
-            Some(load) => settings.measure_load(&load, &server)?,
-            None => settings.measure_idle(&server)?,
+        let load = settings.sizes.load(self);
+        if self.needs_keys() {
+            settings.client.fill(&load, server.endpoint())?;
+        }
+        let sample = match self {
+            Self::Idle => settings.measure_idle(&server)?,
+            _ => settings.measure_load(&load, &server)?,
         };
         server.stop()?;
         Ok(sample)
     }
 
-    fn load(self, settings: &Settings) -> Option<Load> {
-        let put = LoadKind::Put {
-            key_space: settings.key_space,
-        };
-        let (kind, total) = match self {
-            Self::Put => (put, settings.put_total),
-            Self::Range => (LoadKind::Range, settings.range_total),
-            Self::PutDepth1 => {
-                let load = settings.load(put, settings.depth1_total);
-                return Some(Load {
-                    conn_count: 1,
-                    client_count: 1,
-                    ..load
-                });
-            }
-            Self::Idle => return None,
-        };
-        Some(settings.load(kind, total))
+    fn needs_keys(self) -> bool {
+        !matches!(self, Self::Memory | Self::Null | Self::NullDepth1)
     }
-}
 
-impl Metric {
-    /// The name in the JSON lines and in the table.
-    pub fn name(self) -> &'static str {
+    fn op(self) -> Op {
         match self {
-            Self::RequestsPerSec => "requests_per_sec",
-            Self::RequestsPerServerCpuSec => "requests_per_server_cpu_sec",
-            Self::ServerCpuUsPerRequest => "server_cpu_us_per_request",
-            Self::ServerCpuPercent => "server_cpu_percent",
-            Self::ServerSwitchesPerSec => "server_switches_per_sec",
-            Self::ClientCpuUsPerRequest => "client_cpu_us_per_request",
-            Self::LatencyP50Us => "latency_p50_us",
-            Self::LatencyP90Us => "latency_p90_us",
-            Self::LatencyP99Us => "latency_p99_us",
-            Self::LatencyP999Us => "latency_p999_us",
-            Self::LatencyMaxUs => "latency_max_us",
-            Self::RssAnonMib => "rss_anon_mib",
-            Self::RssMib => "rss_mib",
-            Self::RssPeakMib => "rss_peak_mib",
-            Self::ForeignCpuPercent => "foreign_cpu_percent",
+            Self::Put | Self::PutDepth1 | Self::Memory | Self::Idle => Op::Put,
+            Self::Range | Self::PrefixGet => Op::Get,
+            Self::PrefixCount => Op::Count,
+            Self::PrefixLimit => Op::Limit,
+            Self::Null | Self::NullDepth1 => Op::Null,
         }
     }
 }
 
-/// CPU of the server and of the machine over one span.
-struct Span {
-    server: CpuUsage,
-    machine_busy: Duration,
-    wall: Duration,
+impl Sizes {
+    /// The load of a case; for [`Case::Idle`] what it is filled with.
+    pub fn load(&self, case: Case) -> Load {
+        let requests = match case {
+            Case::Put | Case::Null | Case::Idle => self.put_total,
+            Case::Range => self.range_total,
+            Case::PutDepth1 | Case::NullDepth1 => self.depth1_total,
+            Case::PrefixGet | Case::PrefixCount | Case::PrefixLimit => self.prefix_total,
+            Case::Memory => self.memory_key_count,
+        };
+        let (conn_count, client_count) = match case {
+            Case::PutDepth1 | Case::NullDepth1 => (1, 1),
+            Case::PrefixGet | Case::PrefixCount | Case::PrefixLimit => (
+                self.conn_count.min(PREFIX_CONN_COUNT),
+                self.client_count.min(PREFIX_CLIENT_COUNT),
+            ),
+            _ => (self.conn_count, self.client_count),
+        };
+        let load = Load {
+            op: case.op(),
+            order: Order::Random,
+            key_space: self.key_space,
+            key_size_bytes: self.key_size_bytes,
+            value_size_bytes: self.value_size_bytes,
+            conn_count,
+            client_count,
+            // A tenth, but enough of it to use each connection.
+            warm_up: Extent::requests((requests / 10).max(u64::from(client_count))),
+            measured: Extent::requests(requests),
+        };
+        match case {
+            Case::Memory => Load {
+                key_space: self.memory_key_count,
+                ..load
+            }
+            .fill(),
+            Case::PrefixGet | Case::PrefixCount | Case::PrefixLimit => Load {
+                key_space: self.prefix_key_count,
+                measured: Extent {
+                    requests,
+                    at_least: self.prefix_at_least,
+                },
+                ..load
+            },
+            _ => load,
+        }
+    }
 }
 
 impl Settings {
-    fn load(&self, kind: LoadKind, total: u64) -> Load {
-        Load {
-            kind,
-            conn_count: self.conn_count,
-            client_count: self.client_count,
-            total,
-            value_size_bytes: self.value_size_bytes,
-        }
-    }
-
-    fn fill(&self, server: &RunningServer) -> Result<(), CaseError> {
-        let key_space = self.key_space;
-        let short = self.load(LoadKind::FillShort, 64);
-        self.tool.run(
-            &Load {
-                conn_count: 1,
-                client_count: 1,
-                ..short
-            },
-            server.endpoint(),
-        )?;
-        self.tool.run(
-            &self.load(LoadKind::Fill { key_space }, key_space),
-            server.endpoint(),
-        )?;
-        Ok(())
-    }
-
     fn measure_load(&self, load: &Load, server: &RunningServer) -> Result<Sample, CaseError> {
-        // A tenth warms up, but enough of it to use each connection.
-        let warm_up = (load.total / 10).max(u64::from(load.client_count));
-        self.tool.run(
-            &Load {
-                total: warm_up,
-                ..*load
-            },
-            server.endpoint(),
-        )?;
-        let (span, result) =
-            Span::around(server, || Ok(self.tool.run(load, server.endpoint())?))?;
-        let mut sample = load_metrics(&span, &result);
-        add_memory(&mut sample, Memory::of(server.pid())?);
-        add_foreign(&mut sample, &span, result.client_cpu)?;
-        Ok(sample)
+        let mut stopwatch = Stopwatch::of(server.pid());
+        let result = self.client.run(load, server.endpoint(), &mut stopwatch)?;
+        if load.warm_up.requests == 0 {
+            // A fill: its memory is what counts, after what it left running is done.
+            thread::sleep(SETTLE.min(self.sizes.idle));
+        }
+        sample_of(&result, &stopwatch, Some(server.pid()))
     }
 
     fn measure_idle(&self, server: &RunningServer) -> Result<Sample, CaseError> {
-        thread::sleep(SETTLE.min(self.idle));
-        let (span, ()) = Span::around(server, || {
-            thread::sleep(self.idle);
-            Ok(())
-        })?;
-        let wall = span.wall.as_secs_f64();
-        let mut sample = Sample::from([
-            (
-                Metric::ServerCpuPercent,
-                span.server.on_cpu.as_secs_f64() / wall * 100.0,
-            ),
-            (
-                Metric::ServerSwitchesPerSec,
-                span.server.switch_count as f64 / wall,
-            ),
-        ]);
-        add_memory(&mut sample, Memory::of(server.pid())?);
-        add_foreign(&mut sample, &span, Duration::ZERO)?;
+        thread::sleep(SETTLE.min(self.sizes.idle));
+        let mut stopwatch = Stopwatch::of(server.pid());
+        stopwatch.start()?;
+        thread::sleep(self.sizes.idle);
+        stopwatch.stop()?;
+        let span = stopwatch.span()?;
+        let mut sample = metric::of_span(&span);
+        metric::add_memory(&mut sample, Memory::of(server.pid())?);
+        let foreign = span.foreign_percent(Duration::ZERO)?;
+        sample.insert(Metric::ForeignCpuPercent, foreign);
         Ok(sample)
     }
 }
 
-impl Span {
-    fn around<T>(
-        server: &RunningServer,
-        work: impl FnOnce() -> Result<T, CaseError>,
-    ) -> Result<(Self, T), CaseError> {
-        let busy_before = usage::busy_ticks()?;
-        let started = Instant::now();
-        let mut clock = CpuClock::start(server.pid())?;
-        let result = work()?;
-        let server = clock.read()?;
-        let wall = started.elapsed();
-        let machine_busy = usage::busy_ticks()?.saturating_sub(busy_before);
-        Ok((
-            Self {
-                server,
-                machine_busy,
-                wall,
-            },
-            result,
-        ))
+/// All figures of one load. Without a process there is no server CPU and no memory among them.
+///
+/// # Errors
+/// If the server is gone or `/proc` cannot be read.
+pub fn sample_of(
+    result: &LoadResult,
+    stopwatch: &Stopwatch,
+    server_pid: Option<u32>,
+) -> Result<Sample, CaseError> {
+    let span = stopwatch.span()?;
+    let mut sample = metric::of_load(&span, result);
+    if let Some(pid) = server_pid {
+        metric::add_memory(&mut sample, Memory::of(pid)?);
+        let foreign = span.foreign_percent(result.client_cpu)?;
+        sample.insert(Metric::ForeignCpuPercent, foreign);
     }
-}
-
-fn load_metrics(span: &Span, result: &LoadResult) -> Sample {
-    let report = &result.report;
-    let requests = report.request_count as f64;
-    let server_secs = span.server.on_cpu.as_secs_f64();
-    let us = |secs: f64| secs * 1e6;
-    let mut sample = Sample::from([
-        (Metric::RequestsPerSec, report.requests_per_sec),
-        (Metric::RequestsPerServerCpuSec, requests / server_secs),
-        (Metric::ServerCpuUsPerRequest, us(server_secs) / requests),
-        (
-            Metric::ServerCpuPercent,
-            server_secs / span.wall.as_secs_f64() * 100.0,
-        ),
-        (
-            Metric::ClientCpuUsPerRequest,
-            us(result.client_cpu.as_secs_f64()) / requests,
-        ),
-        (Metric::LatencyP50Us, us(report.p50_secs)),
-        (Metric::LatencyMaxUs, us(report.slowest_secs)),
-    ]);
-    let rarer = [
-        (Metric::LatencyP90Us, report.p90_secs),
-        (Metric::LatencyP99Us, report.p99_secs),
-        (Metric::LatencyP999Us, report.p999_secs),
-    ];
-    sample.extend(
-        rarer
-            .into_iter()
-            .filter_map(|(metric, secs)| Some((metric, us(secs?)))),
-    );
-    sample
-}
-
-fn add_memory(sample: &mut Sample, memory: Memory) {
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    sample.insert(Metric::RssAnonMib, mib(memory.anon_bytes));
-    sample.insert(Metric::RssMib, mib(memory.resident_bytes));
-    sample.insert(Metric::RssPeakMib, mib(memory.peak_bytes));
-}
-
-fn add_foreign(sample: &mut Sample, span: &Span, client_cpu: Duration) -> Result<(), CaseError> {
-    let own = span.server.on_cpu + client_cpu;
-    let foreign = span.machine_busy.saturating_sub(own).as_secs_f64();
-    let cores = thread::available_parallelism()?.get() as f64;
-    let percent = foreign / (span.wall.as_secs_f64() * cores) * 100.0;
-    sample.insert(Metric::ForeignCpuPercent, percent);
-    Ok(())
+    Ok(sample)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::LoadReport;
+
+    const SIZES: Sizes = Sizes {
+        conn_count: 100,
+        client_count: 1_000,
+        put_total: 5_000,
+        range_total: 6_000,
+        depth1_total: 700,
+        key_size_bytes: 8,
+        value_size_bytes: 256,
+        key_space: 10_000,
+        prefix_key_count: 100_000,
+        prefix_total: 200,
+        prefix_at_least: Duration::from_secs(3),
+        memory_key_count: 1_000_000,
+        idle: Duration::from_secs(1),
+    };
 
     #[test]
-    fn figures_of_a_load() {
-        let report = LoadReport {
-            total_secs: 2.0,
-            slowest_secs: 0.02,
-            requests_per_sec: 5_000.0,
-            request_count: 10_000,
-            p50_secs: 0.0005,
-            p90_secs: Some(0.001),
-            p99_secs: Some(0.002),
-            p999_secs: None,
-        };
-        let result = LoadResult {
-            report,
-            client_cpu: Duration::from_secs(1),
-        };
-        let server = CpuUsage {
-            on_cpu: Duration::from_millis(500),
-            switch_count: 0,
-        };
-        let span = Span {
-            server,
-            machine_busy: Duration::ZERO,
-            wall: Duration::from_millis(2_500),
-        };
-        let sample = load_metrics(&span, &result);
-        assert_eq!(sample[&Metric::RequestsPerServerCpuSec], 20_000.0);
-        assert_eq!(sample[&Metric::ServerCpuUsPerRequest], 50.0);
-        assert_eq!(sample[&Metric::ClientCpuUsPerRequest], 100.0);
-        assert_eq!(sample[&Metric::ServerCpuPercent], 20.0);
-        assert_eq!(sample[&Metric::LatencyP50Us], 500.0);
-        assert!(!sample.contains_key(&Metric::LatencyP999Us));
+    fn depth_one_is_one_request_on_one_connection() {
+        for case in [Case::PutDepth1, Case::NullDepth1] {
+            let load = SIZES.load(case);
+            assert_eq!((load.conn_count, load.client_count), (1, 1));
+            assert_eq!(load.measured, Extent::requests(700));
+            assert_eq!(load.warm_up, Extent::requests(70));
+        }
+        let put = SIZES.load(Case::Put);
+        assert_eq!((put.conn_count, put.client_count), (100, 1_000));
+        assert_eq!(
+            put.warm_up,
+            Extent::requests(1_000),
+            "each client at least once"
+        );
+    }
+
+    #[test]
+    fn prefix_loads_share_keys_and_depth() {
+        let get = SIZES.load(Case::PrefixGet);
+        for case in [Case::PrefixCount, Case::PrefixLimit] {
+            let op = case.op();
+            assert_eq!(SIZES.load(case), Load { op, ..get });
+        }
+        assert_eq!(get.key_space, 100_000);
+        assert_eq!(get.measured.at_least, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn memory_is_one_fill() {
+        let load = SIZES.load(Case::Memory);
+        assert_eq!(load.op, Op::Put);
+        assert_eq!(load.order, Order::Sequential);
+        assert_eq!(load.measured, Extent::requests(1_000_000));
+        assert_eq!(load.key_space, 1_000_000);
+        assert_eq!(load.warm_up.requests, 0);
     }
 }

@@ -3,7 +3,8 @@
 //! Within a round the servers change place after each case (A B, A B, …), so what differs between two
 //! measurements of a pair is seconds apart.
 
-use crate::case::{Case, CaseError, Metric, Sample, Settings};
+use crate::case::{Case, CaseError, Settings};
+use crate::metric::{Metric, Sample};
 use crate::server::ServerCommand;
 use crate::stats::Spread;
 
@@ -40,23 +41,42 @@ impl Comparison {
     /// # Errors
     /// The first failure ends it: a pair with a hole is no comparison.
     pub fn run(&self, mut progress: impl FnMut(&str)) -> Result<Vec<CaseRounds>, CaseError> {
+        let mut results = self.no_rounds();
+        for round_no in 1..=self.round_count {
+            self.round(round_no, &mut results, &mut progress)?;
+        }
+        Ok(results)
+    }
+
+    /// The cases before the first round.
+    pub fn no_rounds(&self) -> Vec<CaseRounds> {
         let empty = |case| CaseRounds {
             case,
             rounds: Vec::new(),
         };
-        let mut results: Vec<CaseRounds> = self.cases.iter().copied().map(empty).collect();
-        for round_no in 1..=self.round_count {
-            for result in &mut results {
-                let mut measure = |label: &str, command| {
-                    let sample = result.case.measure(command, &self.settings)?;
-                    progress(&self.progress_line(round_no, result.case, label, &sample));
-                    Ok::<_, CaseError>(sample)
-                };
-                let pair = (measure("A", &self.a)?, measure("B", &self.b)?);
-                result.rounds.push(pair);
-            }
+        self.cases.iter().copied().map(empty).collect()
+    }
+
+    /// Adds one round to the cases.
+    ///
+    /// # Errors
+    /// As [`Comparison::run`].
+    pub fn round(
+        &self,
+        round_no: u32,
+        results: &mut [CaseRounds],
+        progress: &mut impl FnMut(&str),
+    ) -> Result<(), CaseError> {
+        for result in results {
+            let mut measure = |label: &str, command| {
+                let sample = result.case.measure(command, &self.settings)?;
+                progress(&self.progress_line(round_no, result.case, label, &sample));
+                Ok::<_, CaseError>(sample)
+            };
+            let pair = (measure("A", &self.a)?, measure("B", &self.b)?);
+            result.rounds.push(pair);
         }
-        Ok(results)
+        Ok(())
     }
 
     fn progress_line(&self, round_no: u32, case: Case, label: &str, sample: &Sample) -> String {
@@ -65,6 +85,7 @@ impl Comparison {
             Metric::ServerCpuUsPerRequest,
             Metric::LatencyP50Us,
             Metric::LatencyP99Us,
+            Metric::RssAnonMib,
             Metric::ServerCpuPercent,
             Metric::ForeignCpuPercent,
         ];
@@ -94,7 +115,8 @@ impl CaseRounds {
             .collect()
     }
 
-    fn row(&self, metric: Metric) -> Option<Row> {
+    /// One metric over all rounds; `None` unless each round measured it on both servers.
+    pub fn row(&self, metric: Metric) -> Option<Row> {
         let pair = |(a, b): &(Sample, Sample)| Some((*a.get(&metric)?, *b.get(&metric)?));
         let pairs: Option<Vec<(f64, f64)>> = self.rounds.iter().map(pair).collect();
         let pairs = pairs?;

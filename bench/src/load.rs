@@ -1,62 +1,140 @@
-//! One run of etcd's `benchmark` tool against a server.
+//! A load on a server: what is asked, by which client, and what came of it.
+//!
+//! ```text
+//! Load ──► Client::Own        own::run, in this thread            any load; a steady window; every answer checked
+//!      └─► Client::Benchmark  tool::LoadTool, another process     etcd's own tool; the whole run is the window
+//! ```
+//!
+//! Both make the same requests as far as etcd's tool can. It reads one fixed key, ours reads random ones.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
-use crate::process::{self, Process, ProcessError};
+use crate::own::{self, OwnClient, OwnError};
+use crate::process::ProcessError;
 use crate::report::{LoadReport, ReportError};
-use crate::server::tail;
+use crate::stopwatch::Stopwatch;
+use crate::tool::LoadTool;
 
-/// The key that `range` reads. `put --key-size=1 --key-space-size=64 --sequential-keys` writes the even bytes
-/// below 128 (a varint in zigzag), and of those this one is a letter that a command line can carry.
-pub const RANGE_KEY: &str = "f";
+/// The request that a load repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Put,
+    /// A linearizable read of one key.
+    Get,
+    /// How many keys there are.
+    Count,
+    /// The first [`LIMIT`] keys and their values, out of all.
+    Limit,
+    /// A Put whose answer is not looked at: for `null-server`.
+    Null,
+}
 
-/// The tool, where it runs and how long it may take.
-#[derive(Debug, Clone)]
-pub struct LoadTool {
-    pub program: PathBuf,
-    pub core: Option<usize>,
-    pub time_limit: Duration,
+/// How many keys [`Op::Limit`] asks for.
+pub const LIMIT: i64 = 10;
+
+impl Op {
+    pub const ALL: [Self; 5] = [Self::Put, Self::Get, Self::Count, Self::Limit, Self::Null];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Count => "count",
+            Self::Limit => "limit",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// The order in which keys are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Each once, then from the first again.
+    Sequential,
+    /// By a generator with a fixed seed.
+    Random,
+}
+
+/// When a part of a load is over: so many requests were answered, and so much time went by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub requests: u64,
+    /// Etcd's tool knows no such bound and leaves it out.
+    pub at_least: Duration,
+}
+
+impl Extent {
+    pub fn requests(requests: u64) -> Self {
+        Self {
+            requests,
+            at_least: Duration::ZERO,
+        }
+    }
 }
 
 /// What is asked of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    pub kind: LoadKind,
+    pub op: Op,
+    pub order: Order,
+    /// Keys there are, or (puts) may be.
+    pub key_space: u64,
+    pub key_size_bytes: usize,
+    pub value_size_bytes: usize,
     pub conn_count: u32,
+    /// Requests in flight over all connections.
     pub client_count: u32,
-    pub total: u64,
-    pub value_size_bytes: u32,
+    pub warm_up: Extent,
+    pub measured: Extent,
 }
 
-/// Which request, over which keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadKind {
-    /// Random keys of 8 bytes out of so many.
-    Put { key_space: u64 },
-    /// Each of so many keys of 8 bytes once, in order.
-    Fill { key_space: u64 },
-    /// The 64 keys of one byte, [`RANGE_KEY`] among them.
-    FillShort,
-    /// Linearizable reads of [`RANGE_KEY`].
-    Range,
+impl Load {
+    /// The same load without a part that does not count.
+    #[must_use]
+    pub fn cold(self) -> Self {
+        Self {
+            warm_up: Extent::requests(0),
+            ..self
+        }
+    }
+
+    /// Each key of the key space written once.
+    #[must_use]
+    pub fn fill(self) -> Self {
+        Self {
+            op: Op::Put,
+            order: Order::Sequential,
+            measured: Extent::requests(self.key_space),
+            ..self.cold()
+        }
+    }
 }
 
-/// What a run gave: the tool's report and its CPU time.
+/// Who makes the load.
+#[derive(Debug, Clone)]
+pub enum Client {
+    Own(OwnClient),
+    Benchmark(LoadTool),
+}
+
+/// What a load gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadResult {
+    /// Of the measured part.
     pub report: LoadReport,
+    /// Of the measured part.
     pub client_cpu: Duration,
+    /// All requests that were answered, those outside of the measured part too.
+    pub answered_count: u64,
 }
 
-/// The tool failed, or its output was not believed.
+/// A load failed, or what the client says was not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    #[error(transparent)]
+    Own(#[from] OwnError),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
@@ -71,112 +149,54 @@ pub enum LoadError {
     },
     #[error("{asked} requests were asked for, the benchmark tool counts {counted}")]
     Count { asked: u64, counted: u64 },
+    #[error("the benchmark tool does not know {0:?}")]
+    NotOffered(&'static str),
     #[error("load: {0}")]
     Io(#[from] io::Error),
 }
 
-impl Load {
-    /// The arguments of the tool for this load.
-    fn args(&self, endpoint: SocketAddr) -> Vec<String> {
-        let mut args = vec![
-            format!("--endpoints={endpoint}"),
-            format!("--conns={}", self.conn_count),
-            format!("--clients={}", self.client_count),
-            "--precise".to_owned(),
-        ];
-        let (name, keys) = match self.kind {
-            LoadKind::Range => ("range", vec![RANGE_KEY.to_owned()]),
-            LoadKind::Put { key_space } => ("put", vec![format!("--key-space-size={key_space}")]),
-            LoadKind::Fill { key_space } => {
-                let keys = format!("--key-space-size={key_space}");
-                ("put", vec![keys, "--sequential-keys".to_owned()])
-            }
-            LoadKind::FillShort => {
-                let keys = ["--key-size=1", "--key-space-size=64", "--sequential-keys"];
-                ("put", keys.map(str::to_owned).to_vec())
-            }
-        };
-        args.push(name.to_owned());
-        args.extend(keys);
-        if name == "put" {
-            args.push(format!("--val-size={}", self.value_size_bytes));
+impl Client {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Own(_) => "own",
+            Self::Benchmark(_) => "benchmark",
         }
-        args.push(format!("--total={}", self.total));
-        args
     }
-}
 
-impl LoadTool {
-    /// Runs `load` to its end. Every request must have succeeded.
+    /// The core it runs on.
+    pub fn core(&self) -> Option<usize> {
+        match self {
+            Self::Own(client) => client.core,
+            Self::Benchmark(tool) => tool.core,
+        }
+    }
+
+    /// Writes what `load` will read.
     ///
     /// # Errors
-    /// [`LoadError`]; without a server the tool waits for ever, so the time limit ends it.
-    pub fn run(&self, load: &Load, endpoint: SocketAddr) -> Result<LoadResult, LoadError> {
-        let folder = TempDir::new()?;
-        let log = folder.path().join("benchmark.log");
-        let process = self.start(load, endpoint, &log)?;
-        let outcome = process.run_to_end(self.time_limit)?;
-        if !outcome.status.success() {
-            let status = outcome.status.to_string();
-            return Err(LoadError::Failed {
-                status,
-                output: outcome.stdout,
-                log: tail(&log),
-            });
+    /// [`LoadError`] unless every request succeeded.
+    pub fn fill(&self, load: &Load, endpoint: SocketAddr) -> Result<(), LoadError> {
+        let mut unused = Stopwatch::of_nobody();
+        if let Self::Benchmark(tool) = self {
+            tool.fill_short(load, endpoint)?;
         }
-        let report = LoadReport::parse(&outcome.stdout)?;
-        if report.request_count != load.total {
-            let (asked, counted) = (load.total, report.request_count);
-            return Err(LoadError::Count { asked, counted });
+        self.run(&load.fill(), endpoint, &mut unused)?;
+        Ok(())
+    }
+
+    /// Runs `load` to its end; `stopwatch` runs over its measured part.
+    ///
+    /// # Errors
+    /// [`LoadError`] unless every request succeeded.
+    pub fn run(
+        &self,
+        load: &Load,
+        endpoint: SocketAddr,
+        stopwatch: &mut Stopwatch,
+    ) -> Result<LoadResult, LoadError> {
+        match self {
+            Self::Own(client) => Ok(own::run(client, load, endpoint, stopwatch)?),
+            Self::Benchmark(tool) => tool.measure(load, endpoint, stopwatch),
         }
-        Ok(LoadResult {
-            report,
-            client_cpu: outcome.cpu,
-        })
-    }
-
-    fn start(&self, load: &Load, endpoint: SocketAddr, log: &Path) -> Result<Process, LoadError> {
-        let mut command = process::command(&self.program, Stdio::piped(), log)?;
-        command.args(load.args(endpoint));
-        Ok(Process::start(&mut command, self.core)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_of_each_kind() {
-        let line = |kind| {
-            let load = Load {
-                kind,
-                conn_count: 2,
-                client_count: 5,
-                total: 7,
-                value_size_bytes: 256,
-            };
-            load.args(SocketAddr::from(([127, 0, 0, 1], 1))).join(" ")
-        };
-        let head = "--endpoints=127.0.0.1:1 --conns=2 --clients=5 --precise";
-        assert_eq!(line(LoadKind::Range), format!("{head} range f --total=7"));
-        assert_eq!(
-            line(LoadKind::Put { key_space: 9 }),
-            format!("{head} put --key-space-size=9 --val-size=256 --total=7")
-        );
-        assert_eq!(
-            line(LoadKind::FillShort),
-            format!(
-                "{head} put --key-size=1 --key-space-size=64 --sequential-keys --val-size=256 --total=7"
-            )
-        );
-    }
-
-    #[test]
-    fn the_tool_writes_the_key_that_is_read() {
-        // Go's binary.PutVarint: zigzag, seven bits a byte.
-        let written: Vec<u8> = (0_u8..64).map(|i| i << 1).collect();
-        assert!(RANGE_KEY.bytes().all(|byte| written.contains(&byte)));
-        assert_eq!(RANGE_KEY.len(), 1);
     }
 }

@@ -172,20 +172,24 @@ pub fn command(
 }
 
 /// Runs `work` with the calling thread on `core` only.
-fn with_core<T>(core: Option<usize>, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+///
+/// # Errors
+/// Those of `work`, and if the core does not exist.
+pub(crate) fn with_core<T, E: From<io::Error>>(
+    core: Option<usize>,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let Some(core) = core else { return work() };
     if core >= CpuSet::MAX_CPU {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("no core {core}"),
-        ));
+        let error = io::Error::new(io::ErrorKind::InvalidInput, format!("no core {core}"));
+        return Err(error.into());
     }
-    let before = sched_getaffinity(None)?;
+    let before = sched_getaffinity(None).map_err(io::Error::from)?;
     let mut only = CpuSet::new();
     only.set(core);
-    sched_setaffinity(None, &only)?;
+    sched_setaffinity(None, &only).map_err(io::Error::from)?;
     let result = work();
-    sched_setaffinity(None, &before)?;
+    sched_setaffinity(None, &before).map_err(io::Error::from)?;
     result
 }
 

@@ -1,6 +1,7 @@
 //! One server under test: a fresh directory, free ports, started on one core, ready, and stopped.
 //!
-//! Both servers get the same flags, those of a single etcd node with durable writes. A command may add its own.
+//! Both servers get the same flags, those of a single etcd node with durable writes. A command may add its own. A
+//! command that names a placeholder (`{data-dir}`, `{client-url}`, `{peer-url}`) gets no flags but its own.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -27,7 +28,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How much of a server's log an error shows.
 const LOG_BYTES_SHOWN: usize = 2_000;
 
-/// How a server is started: the program and what comes before the flags of [`flags`].
+/// How a server is started: the program and its arguments, to which [`flags`] are added unless they hold placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerCommand {
     pub program: PathBuf,
@@ -109,9 +110,7 @@ impl ServerCommand {
         let [client, peer] = free_ports()?;
         let log = folder.path().join("server.log");
         let mut command = process::command(&self.program, Stdio::null(), &log)?;
-        command
-            .args(&self.args)
-            .args(flags(&folder.path().join("data"), client, peer));
+        command.args(self.all_args(&folder.path().join("data"), client, peer));
         let process = Process::start(&mut command, core)?;
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
         let mut server = RunningServer {
@@ -121,6 +120,30 @@ impl ServerCommand {
         };
         server.wait_ready(&log, limit)?;
         Ok(server)
+    }
+}
+
+impl ServerCommand {
+    /// The arguments with directory and URLs in them.
+    fn all_args(&self, data: &Path, client_port: u16, peer_port: u16) -> Vec<String> {
+        let data_dir = data.to_string_lossy();
+        let values = [
+            ("{data-dir}", data_dir.into_owned()),
+            ("{client-url}", format!("http://127.0.0.1:{client_port}")),
+            ("{peer-url}", format!("http://127.0.0.1:{peer_port}")),
+        ];
+        let has_placeholder = |arg: &String| values.iter().any(|(name, _)| arg.contains(name));
+        let mut args = self.args.clone();
+        if !args.iter().any(has_placeholder) {
+            args.extend(flags(data, client_port, peer_port));
+            return args;
+        }
+        for arg in &mut args {
+            for (name, value) in &values {
+                *arg = arg.replace(name, value);
+            }
+        }
+        args
     }
 }
 
@@ -224,6 +247,27 @@ mod tests {
         assert_eq!(command.program, Path::new("bin/etcd"));
         assert_eq!(command.args, ["--log-level", "warn"]);
         assert_eq!(ServerCommand::parse("  "), None);
+    }
+
+    #[test]
+    fn placeholders_take_the_place_of_the_flags() {
+        let args = |line: &str| {
+            let command = ServerCommand::parse(line).unwrap();
+            command.all_args(Path::new("/d"), 1, 2).join(" ")
+        };
+        assert_eq!(
+            args("x --at={client-url} -d {data-dir} {peer-url}"),
+            "--at=http://127.0.0.1:1 -d /d http://127.0.0.1:2"
+        );
+        let usual = args("x --own");
+        assert!(
+            usual.starts_with("--own --name=bench --data-dir=/d "),
+            "{usual}"
+        );
+        assert!(
+            usual.contains("--listen-client-urls=http://127.0.0.1:1 "),
+            "{usual}"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::stats::Spread;
 pub struct Conditions {
     pub machine: Machine,
     pub data_filesystem: String,
+    pub client: &'static str,
     pub a: Contestant,
     pub b: Contestant,
     pub server_core: Option<usize>,
@@ -25,8 +26,11 @@ pub struct Conditions {
     pub put_total: u64,
     pub range_total: u64,
     pub depth1_total: u64,
-    pub value_size_bytes: u32,
+    pub key_size_bytes: usize,
+    pub value_size_bytes: usize,
     pub key_space: u64,
+    pub prefix_key_count: u64,
+    pub memory_key_count: u64,
     pub idle_secs: f64,
 }
 
@@ -72,22 +76,27 @@ impl Conditions {
     /// If `/proc` or the data folder cannot be read.
     pub fn of(comparison: &Comparison) -> io::Result<Self> {
         let settings = &comparison.settings;
+        let sizes = settings.sizes;
         Ok(Self {
             machine: Machine::read()?,
             data_filesystem: machine::filesystem_of(&settings.folder)?,
+            client: settings.client.name(),
             a: Contestant::of(&comparison.a),
             b: Contestant::of(&comparison.b),
             server_core: settings.server_core,
-            client_core: settings.tool.core,
+            client_core: settings.client.core(),
             rounds: comparison.round_count,
-            conns: settings.conn_count,
-            clients: settings.client_count,
-            put_total: settings.put_total,
-            range_total: settings.range_total,
-            depth1_total: settings.depth1_total,
-            value_size_bytes: settings.value_size_bytes,
-            key_space: settings.key_space,
-            idle_secs: settings.idle.as_secs_f64(),
+            conns: sizes.conn_count,
+            clients: sizes.client_count,
+            put_total: sizes.put_total,
+            range_total: sizes.range_total,
+            depth1_total: sizes.depth1_total,
+            key_size_bytes: sizes.key_size_bytes,
+            value_size_bytes: sizes.value_size_bytes,
+            key_space: sizes.key_space,
+            prefix_key_count: sizes.prefix_key_count,
+            memory_key_count: sizes.memory_key_count,
+            idle_secs: sizes.idle.as_secs_f64(),
         })
     }
 
@@ -114,9 +123,10 @@ impl Conditions {
         }
         let _ = writeln!(
             text,
-            "server on core {}, client on core {}; {} rounds; {} clients on {} connections; \
+            "server on core {}, client {:?} on core {}; {} rounds; {} clients on {} connections; \
              put {}, range {}, depth-1 put {}; {} B values, {} keys; idle {} s",
             core(self.server_core),
+            self.client,
             core(self.client_core),
             self.rounds,
             self.clients,
@@ -180,13 +190,14 @@ pub fn to_json(result: &CaseRounds, conditions: &Conditions) -> Result<String, s
     })
 }
 
-fn spread(spread: &Spread, digits: usize) -> String {
+/// min / median / max.
+pub(crate) fn spread(spread: &Spread, digits: usize) -> String {
     let Spread { min, median, max } = spread;
     format!("{min:.digits$} / {median:.digits$} / {max:.digits$}")
 }
 
 /// Decimals that leave about three figures.
-fn digits(spread: &Spread) -> usize {
+pub(crate) fn digits(spread: &Spread) -> usize {
     match spread.median {
         m if m >= 100.0 => 0,
         m if m >= 10.0 => 1,
@@ -198,7 +209,8 @@ fn digits(spread: &Spread) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::{Case, Metric, Sample};
+    use crate::case::Case;
+    use crate::metric::{Metric, Sample};
 
     #[test]
     fn table_shows_spreads_and_ratio() {

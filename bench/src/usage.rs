@@ -42,7 +42,7 @@ struct Schedstat {
 }
 
 /// CPU used since the clock was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuUsage {
     pub on_cpu: Duration,
     pub switch_count: u64,

@@ -1,4 +1,4 @@
-//! Runs `etcore-compare` as a whole: against stubs made of this test's own program, and, where they were built,
+//! Runs `etcore-bench compare` as a whole: against stubs made of this test's own program, and, where they were built,
 //! against the real etcd and its `benchmark` tool.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers are tests too")]
@@ -110,8 +110,10 @@ fn write_program(path: &Path, text: &str) {
 }
 
 fn run(server: &str, tool: &Path, folder: &Path, flags: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_etcore-compare"))
+    Command::new(env!("CARGO_BIN_EXE_etcore-bench"))
         .args([
+            "compare",
+            "--client=benchmark",
             "--small",
             "--server-core=any",
             "--client-core=any",

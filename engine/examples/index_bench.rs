@@ -100,7 +100,7 @@ macro_rules! bench {
         });
         report(name, "compact, per key", count, || {
             let mut after: Option<Box<[u8]>> = None;
-            while let Some(last) = index.compact(after.as_deref(), main, 1000) {
+            while let Some(last) = index.compact(after.as_deref(), main, &[], 1000) {
                 after = Some(last);
             }
         });
@@ -123,7 +123,7 @@ fn main() {
     random.shuffle(&mut order);
 
     let mut index = Index::new();
-    bench!("cow", index, Index::publish, keys, order);
+    bench!("cow", index, |i: &mut Index| i.publish(b""), keys, order);
     let mut index = Index::new();
     bench!("cow, one batch", index, |_: &mut Index| (), keys, order);
     println!(

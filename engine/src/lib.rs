@@ -12,4 +12,5 @@ pub mod node;
 pub mod state;
 pub mod tail;
 pub mod types;
+pub mod view;
 pub mod wal;

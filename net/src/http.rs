@@ -99,6 +99,11 @@ impl Headers {
         self.fields.is_empty()
     }
 
+    /// Octets of memory the fields take.
+    pub(crate) fn memory_len(&self) -> usize {
+        self.octets.len() + self.fields.len() * size_of::<Ends>()
+    }
+
     /// Adds a field behind the others, also if the name is there already.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.octets.extend_from_slice(name.as_ref());
@@ -197,6 +202,11 @@ impl HttpRequest {
             headers: Headers::new(),
             body: Bytes::new(),
         }
+    }
+
+    /// Octets of memory it takes, its body included.
+    pub(crate) fn memory_len(&self) -> usize {
+        self.path.len() + self.query.len() + self.headers.memory_len() + self.body.len()
     }
 
     /// Path and query as one string.

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 /// Length of the two integers before each record.
 const RECORD_HEAD_LEN: usize = 8;
@@ -97,13 +97,13 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// A list being made. Its buffer is kept when it is cleared.
+/// A list being made.
 #[derive(Debug, Default)]
 pub(crate) struct MetadataBuf(Vec<u8>);
 
 impl MetadataBuf {
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
-        push_record(name, value, &mut |octets| self.0.extend_from_slice(octets));
+        push_record(name, value, &mut self.0);
     }
 
     pub(crate) fn iter(&self) -> Records<'_> {
@@ -114,15 +114,14 @@ impl MetadataBuf {
         self.0.is_empty()
     }
 
-    /// Empties the list, and gives back memory beyond `keep_len`.
-    pub(crate) fn clear(&mut self, keep_len: usize) {
-        self.0.clear();
-        self.0.shrink_to(keep_len);
+    /// Octets the list takes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
-/// Writes one record through `write`.
-pub(crate) fn push_record(name: &[u8], value: &[u8], write: &mut dyn FnMut(&[u8])) {
+/// Appends one record to `out`.
+pub(crate) fn push_record(name: &[u8], value: &[u8], out: &mut impl BufMut) {
     // Lists are bounded far below 4 GiB by the header list limit; a longer string of our own would be cut, not tear
     // the list apart.
     let name = &name[..name.len().min(u32::MAX as usize)];
@@ -130,9 +129,9 @@ pub(crate) fn push_record(name: &[u8], value: &[u8], write: &mut dyn FnMut(&[u8]
     let mut head = [0; RECORD_HEAD_LEN];
     head[..4].copy_from_slice(&(name.len() as u32).to_le_bytes());
     head[4..].copy_from_slice(&(value.len() as u32).to_le_bytes());
-    write(&head);
-    write(name);
-    write(value);
+    out.put_slice(&head);
+    out.put_slice(name);
+    out.put_slice(value);
 }
 
 #[cfg(test)]

@@ -18,11 +18,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::case::{CaseError, Settings};
-use crate::load::{Load, LoadKind};
+use crate::case::{Case, CaseError, Settings};
 use crate::process::{self, Process, ProcessError};
 use crate::server::{RunningServer, ServerCommand, ServerError, tail};
-use crate::usage::CpuClock;
+use crate::stopwatch::Stopwatch;
 
 pub use script::{Place, parse};
 
@@ -90,35 +89,23 @@ impl ProfileRun {
     /// Samples the put load; returns the server's CPU time per request in microseconds.
     fn record(&self, server: &RunningServer, data: &Path, log: &Path) -> Result<f64, ProfileError> {
         let settings = &self.settings;
-        let load = Load {
-            kind: LoadKind::Put {
-                key_space: settings.key_space,
-            },
-            conn_count: settings.conn_count,
-            client_count: settings.client_count,
-            total: settings.put_total,
-            value_size_bytes: settings.value_size_bytes,
-        };
-        let put = |total| {
-            let load = Load { total, ..load };
-            settings
-                .tool
-                .run(&load, server.endpoint())
-                .map_err(CaseError::Load)
-        };
-        put(settings.put_total / 10)?;
+        let load = settings.sizes.load(Case::Put);
+        let (client, endpoint) = (&settings.client, server.endpoint());
+        client.fill(&load, endpoint).map_err(CaseError::Load)?;
         let mut command = process::command("perf", Stdio::null(), log)?;
         command.args(["record", "-e", "cpu-clock", "-F", FREQUENCY, "-g", "-o"]);
         command.arg(data).args(["-p", &server.pid().to_string()]);
-        let perf = Process::start(&mut command, settings.tool.core)?;
-        let mut clock = CpuClock::start(server.pid())?;
-        let result = put(settings.put_total)?;
-        let used = clock.read()?;
+        let perf = Process::start(&mut command, client.core())?;
+        let mut stopwatch = Stopwatch::of(server.pid());
+        let result = client
+            .run(&load.cold(), endpoint, &mut stopwatch)
+            .map_err(CaseError::Load)?;
         // It ends by the signal's name after it has written its file.
         perf.stop(Signal::INT, PERF_LIMIT)?;
         if !data.exists() {
             return Err(ProfileError::Perf(tail(log)));
         }
+        let used = stopwatch.span()?.server.unwrap_or_default();
         Ok(used.on_cpu.as_secs_f64() * 1e6 / result.report.request_count as f64)
     }
 }

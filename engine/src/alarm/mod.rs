@@ -58,11 +58,7 @@ impl Alarms {
         let member = named(request)?;
         if self.raised.insert((member.alarm, member.member_id)) {
             let key = Bytes::from(member.encode_to_vec());
-            tail.push(Mutation::Put {
-                bucket: Bucket::Alarm,
-                key,
-                value: Bytes::new(),
-            });
+            tail.push(Mutation::put(Bucket::Alarm, key, Bytes::new()));
         }
         Some(member)
     }
@@ -73,10 +69,7 @@ impl Alarms {
             return None;
         }
         let key = Bytes::from(member.encode_to_vec());
-        tail.push(Mutation::Delete {
-            bucket: Bucket::Alarm,
-            key,
-        });
+        tail.push(Mutation::delete(Bucket::Alarm, key));
         Some(member)
     }
 }

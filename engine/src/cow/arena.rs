@@ -83,7 +83,7 @@ impl<const SIZE: usize> Arena<SIZE> {
     }
 
     /// A page that is reached from a pinned root, or any page if the writer asks.
-    pub fn page(&self, no: PageNo) -> &[u8; SIZE] {
+    pub(crate) fn page(&self, no: PageNo) -> &[u8; SIZE] {
         // SAFETY: for the writer's thread, `Owner::page_mut` takes `&mut Owner`, and the tree's read access borrows the
         // owner's space, so no `&mut` lives beside this. For others the page is published and pinned (module text), so
         // it is not private, and only private pages are written.

@@ -32,6 +32,8 @@ struct Slot(AtomicU64);
 pub struct Registry {
     root: AtomicU64,
     version: AtomicU64,
+    /// Slots from here on were never claimed.
+    claimed: AtomicU64,
     slots: Box<[Slot]>,
 }
 
@@ -46,6 +48,7 @@ impl Registry {
         Registry {
             root: AtomicU64::new(root),
             version: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
             slots: slots.collect(),
         }
     }
@@ -57,7 +60,9 @@ impl Registry {
                 .compare_exchange(UNCLAIMED, IDLE, Ordering::SeqCst, Ordering::SeqCst)
                 .is_ok()
         });
-        claimed.map(SlotNo)
+        let slot = claimed?;
+        self.claimed.fetch_max(slot as u64 + 1, Ordering::SeqCst);
+        Some(SlotNo(slot))
     }
 
     pub fn unregister(&self, slot: SlotNo) {
@@ -91,7 +96,10 @@ impl Registry {
     pub fn oldest(&self) -> u64 {
         fence(Ordering::SeqCst);
         let newest = self.version.load(Ordering::Relaxed);
-        let pins = self.slots.iter().map(|slot| slot.0.load(Ordering::SeqCst));
+        // A reader that is registered later pins later, too: it reads the newest root.
+        let claimed = self.claimed.load(Ordering::SeqCst) as usize;
+        let slots = self.slots.iter().take(claimed);
+        let pins = slots.map(|slot| slot.0.load(Ordering::SeqCst));
         pins.fold(newest, u64::min)
     }
 }

@@ -9,8 +9,9 @@ use super::Layout;
 use super::arena::{Arena, Owner, PageNo};
 use super::publish::{Registry, SlotNo};
 
-/// Readers at a time: a handle for each shard and some to spare. A scan of the pins costs a cache line for each.
-const READERS_MAX: usize = 128;
+/// Readers at a time: a handle for each shard and some to spare. A scan of the pins costs a cache line for each that
+/// was ever registered.
+const READERS_MAX: usize = 256;
 
 /// Pages that a batch took out of the tree, until no pin can reach them.
 #[derive(Debug)]
@@ -128,14 +129,22 @@ impl<L: Layout<SIZE>, const SIZE: usize> Space<L, SIZE> {
         }
     }
 
-    /// A handle for a reader on any thread; `None` if there are too many.
-    pub fn reader(&self) -> Option<Reader<SIZE>> {
-        let slot = self.registry.register()?;
-        Some(Reader {
+    /// Where readers on other threads come from.
+    pub fn readers(&self) -> Readers<SIZE> {
+        Readers {
             arena: Arc::clone(self.owner.arena()),
             registry: Arc::clone(&self.registry),
-            slot: Some(slot),
-        })
+        }
+    }
+
+    /// The version that the running batch will be published as.
+    pub fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// The oldest version that a pin may reach, the newest published one if there is no pin.
+    pub fn oldest(&self) -> u64 {
+        self.registry.oldest()
     }
 
     /// Pages in the tree, those that pins hold back included.
@@ -146,6 +155,25 @@ impl<L: Layout<SIZE>, const SIZE: usize> Space<L, SIZE> {
     /// Pages that have left the tree and wait for pins to end, or for the batch to.
     pub fn held_count(&self) -> usize {
         self.leaving.len() + self.retired.iter().map(|r| r.pages.len()).sum::<usize>()
+    }
+}
+
+/// Gives out handles for readers.
+#[derive(Clone, Debug)]
+pub struct Readers<const SIZE: usize> {
+    arena: Arc<Arena<SIZE>>,
+    registry: Arc<Registry>,
+}
+
+impl<const SIZE: usize> Readers<SIZE> {
+    /// A handle for a reader on any thread; `None` if there are too many.
+    pub fn reader(&self) -> Option<Reader<SIZE>> {
+        let slot = self.registry.register()?;
+        Some(Reader {
+            arena: Arc::clone(&self.arena),
+            registry: Arc::clone(&self.registry),
+            slot: Some(slot),
+        })
     }
 }
 
@@ -248,7 +276,7 @@ mod tests {
     #[test]
     fn a_pinned_page_is_neither_changed_nor_used_again() {
         let (mut space, first) = with_page(1);
-        let mut reader = space.reader().unwrap();
+        let mut reader = space.readers().reader().unwrap();
         let snapshot = reader.pin().unwrap();
         let mut page = first;
         for byte in 2..9 {
@@ -276,16 +304,18 @@ mod tests {
     #[test]
     fn handles_are_given_back() {
         let (space, _) = with_page(1);
-        let mut handles: Vec<_> = (0..READERS_MAX).filter_map(|_| space.reader()).collect();
+        let mut handles: Vec<_> = (0..READERS_MAX)
+            .filter_map(|_| space.readers().reader())
+            .collect();
         assert_eq!(handles.len(), READERS_MAX);
-        assert!(space.reader().is_none());
+        assert!(space.readers().reader().is_none());
         handles.pop();
-        assert!(space.reader().is_some());
+        assert!(space.readers().reader().is_some());
     }
 
     #[test]
     fn nothing_is_to_be_read_before_the_first_batch_ends() {
         let space = Space::<Flat, 64>::default();
-        assert!(space.reader().unwrap().pin().is_none());
+        assert!(space.readers().reader().unwrap().pin().is_none());
     }
 }

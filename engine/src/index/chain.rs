@@ -52,8 +52,34 @@ impl Chain {
                 .is_ok()
     }
 
-    /// Removes what a compaction at `main` makes unreachable; true if nothing is left.
-    pub(super) fn compact(&mut self, main: i64) -> bool {
+    /// Removes what a compaction at `main` makes unreachable but for reads at `held`; true if nothing is left.
+    ///
+    /// Said as the rule is, not as the index does it: what some read sees stays, and a tombstone that hides a version.
+    pub(super) fn compact_but(&mut self, main: i64, held: &[i64]) -> bool {
+        if held.is_empty() {
+            return self.compact(main);
+        }
+        let all: Vec<Version> = self.older.iter().copied().chain([self.newest]).collect();
+        let seen_at = |at: i64| all.iter().rposition(|version| version.revision.main <= at);
+        let mut kept: Vec<bool> = all.iter().map(|v| v.revision.main > main).collect();
+        for at in held.iter().filter(|at| **at < main) {
+            seen_at(*at).into_iter().for_each(|seen| kept[seen] = true);
+        }
+        if let Some(seen) = seen_at(main) {
+            let hides = kept[..seen].contains(&true);
+            let gone = !all[seen].is_live() && all[seen].revision.main < main;
+            kept[seen] = hides || !gone;
+        }
+        let mut left = all.into_iter().zip(kept).filter(|(_, kept)| *kept);
+        let mut left: Vec<Version> = left.by_ref().map(|(version, _)| version).collect();
+        let Some(newest) = left.pop() else {
+            return true;
+        };
+        (self.newest, self.older) = (newest, left);
+        false
+    }
+
+    fn compact(&mut self, main: i64) -> bool {
         let gone = |version: &Version| !version.is_live() && version.revision.main < main;
         if self.newest.revision.main <= main {
             self.older = Vec::new();
@@ -95,7 +121,7 @@ mod tests {
         chain.push(version(3, 1, 1));
         assert_eq!(chain.at(3), Some(&version(3, 1, 1)));
         assert_eq!(chain.at(2), Some(&version(2, 0, 1)));
-        assert!(!chain.compact(3));
+        assert!(!chain.compact_but(3, &[]));
         assert_eq!((chain.at(2), chain.at(3)), (None, Some(&version(3, 1, 1))));
     }
 

@@ -17,8 +17,41 @@ pub(super) struct Slice {
 /// The versions of one key at or below the compact revision.
 #[derive(Debug, Default)]
 struct Group {
-    /// The newest so far: index key, and whether it is a tombstone below the compact revision.
-    kept: Option<(Vec<u8>, bool)>,
+    newest: Option<Candidate>,
+    /// True if a version before the newest one stays for a held revision.
+    keeps_older: bool,
+}
+
+/// The newest version so far.
+#[derive(Debug)]
+struct Candidate {
+    index_key: Vec<u8>,
+    main: i64,
+    /// A tombstone below the compact revision.
+    is_gone: bool,
+}
+
+impl Group {
+    /// Goes on to the next version; gives the former one if nobody can read it any more.
+    fn push(&mut self, next: Candidate, held: &[i64]) -> Option<Vec<u8>> {
+        let main = next.main;
+        let former = self.newest.replace(next)?;
+        // A read at a held revision sees the former version if it stands between the two.
+        let first = held.partition_point(|revision| *revision < former.main);
+        if held.get(first).is_some_and(|revision| *revision < main) {
+            self.keeps_older = true;
+            return None;
+        }
+        Some(former.index_key)
+    }
+
+    /// Ends the group; gives its newest version if that is as good as none. A tombstone above a version that stays must
+    /// stay too.
+    fn end(&mut self) -> Option<Vec<u8>> {
+        let group = std::mem::take(self);
+        let newest = group.newest.filter(|newest| newest.is_gone)?;
+        (!group.keeps_older).then_some(newest.index_key)
+    }
 }
 
 /// Looks at up to `limit` entries of keys after `after`. A key whose history is longer is begun, and begun again by the
@@ -27,6 +60,7 @@ pub(super) fn slice(
     reading: Reading<'_>,
     after: Option<&[u8]>,
     revision: i64,
+    held: &[i64],
     limit: usize,
 ) -> Slice {
     let mut slice = Slice::default();
@@ -42,13 +76,16 @@ pub(super) fn slice(
         let main = entry.revision().main;
         if main <= revision {
             let version = reading.version(&cursor, &entry);
-            let gone = !version.is_live() && main < revision;
-            let former = group.kept.replace((entry.key.clone(), gone));
-            slice.dead.extend(former.map(|(key, _)| key));
+            let candidate = Candidate {
+                index_key: entry.key.clone(),
+                main,
+                is_gone: !version.is_live() && main < revision,
+            };
+            slice.dead.extend(group.push(candidate, held));
         }
         looked += 1;
         if entry.is_newest() {
-            if let Some((key, true)) = group.kept.take() {
+            if let Some(key) = group.end() {
                 slice.emptied += usize::from(key == entry.key);
                 slice.dead.push(key);
             }

@@ -20,7 +20,7 @@
 //! Invariants:
 //! - the versions of a key ascend strictly by revision;
 //! - the newest version of a key is marked, and marked live unless it is a tombstone; no other is;
-//! - compaction removes versions that no read at or above the compact revision can see, and nothing else.
+//! - compaction removes versions that no read at or above the compact revision or at a held one can see, and nothing else.
 //!
 //! The writer reads its own pages by borrowing. Readers on other threads pin what [`Index::publish`] published, through
 //! [`Index::reader`]. `twin.rs` is the same in a `BTreeMap`, for property tests. Owned by [`crate::mvcc`].
@@ -41,11 +41,11 @@ pub mod twin;
 mod version;
 
 pub use key_range::KeyRange;
-pub use snapshot::{IndexReader, IndexSnapshot};
+pub use read::Reading;
+pub use snapshot::{IndexReader, IndexReaders, IndexSnapshot, NOTE_LEN_MAX};
 pub use version::Version;
 
 use page::{LIVE, NEWEST};
-use read::Reading;
 use tree::{Former, Tree};
 
 use crate::types::Revision;
@@ -82,7 +82,8 @@ impl Index {
         Index::default()
     }
 
-    fn reading(&self) -> Reading<'_> {
+    /// The writer's own state, for reading: all that was inserted so far, published or not.
+    pub fn reading(&self) -> Reading<'_> {
         Reading {
             pages: self.tree.space.arena(),
             root: self.tree.root,
@@ -120,19 +121,17 @@ impl Index {
         self.newest = self.newest.max(version.revision.main);
     }
 
-    /// The newest version of `key` at or below main revision `at`, tombstone or not.
+    /// As [`Reading::get`].
     pub fn get(&self, key: &[u8], at: i64) -> Option<Version> {
         self.reading().get(key, at)
     }
 
-    /// As [`Index::get`], but only if the key lives then.
+    /// As [`Reading::get_live`].
     pub fn get_live(&self, key: &[u8], at: i64) -> Option<Version> {
-        self.get(key, at).filter(Version::is_live)
+        self.reading().get_live(key, at)
     }
 
-    /// Shows `visit` every key of `range` after `after`, ascending, with its version if it lives at `at`.
-    ///
-    /// Dead keys are shown too, so that a visitor can bound its work; it stops the walk by answering `false`.
+    /// As [`Reading::walk`].
     pub fn walk(
         &self,
         range: &KeyRange,
@@ -176,40 +175,14 @@ impl Index {
         }
     }
 
-    /// How many keys of `range` live at `at`. At the newest revision this costs two descents, else a walk.
+    /// As [`Reading::count`].
     pub fn count(&self, range: &KeyRange, at: i64) -> u64 {
-        self.count_newest(range, None, at).unwrap_or_else(|| {
-            let mut count = 0;
-            self.walk(range, None, at, |_, version| {
-                count += u64::from(version.is_some());
-                true
-            });
-            count
-        })
+        self.reading().count(range, at)
     }
 
-    /// How many keys of `range` after `after` live at `at`, if that is not older than the newest version; `None`
-    /// otherwise: it takes a walk.
-    pub fn count_newest(&self, range: &KeyRange, after: Option<&[u8]>, at: i64) -> Option<u64> {
-        self.counts_at(at)
-            .then(|| self.reading().count_newest(range, after))
-    }
-
-    /// True if [`Index::count_newest`] answers at `at`.
-    pub fn counts_at(&self, at: i64) -> bool {
-        at >= self.newest
-    }
-
-    /// True if any key at all lives at `at`.
+    /// As [`Reading::any_live`].
     pub fn any_live(&self, at: i64) -> bool {
-        let all = KeyRange::Span {
-            start: bytes::Bytes::new(),
-            end: None,
-        };
-        if at >= self.newest {
-            return self.live_count() > 0;
-        }
-        self.walk(&all, None, at, |_, version| version.is_none()) == Walked::Stopped
+        self.reading().any_live(at)
     }
 
     /// Keys with any version at all.
@@ -223,7 +196,7 @@ impl Index {
 
     /// Keys that live at the newest revision.
     pub fn live_count(&self) -> usize {
-        self.reading().live() as usize
+        self.reading().live_count() as usize
     }
 
     /// Bytes of the pages in use.
@@ -231,7 +204,7 @@ impl Index {
         self.tree.space.used_count() * page::PAGE_SIZE
     }
 
-    /// True if `key` still has the version made at exactly `revision`.
+    /// As [`Reading::holds`].
     pub fn holds(&self, key: &[u8], revision: Revision) -> bool {
         self.reading().holds(key, revision)
     }
@@ -240,16 +213,18 @@ impl Index {
     /// `after`.
     ///
     /// Of each key the newest version at or below `revision` stays, unless it is a tombstone below it; a tombstone at
-    /// `revision` itself stays, as it does in etcd since 3.5.16.
+    /// `revision` itself stays, as it does in etcd since 3.5.16. So does what a read at one of the revisions `held`
+    /// (ascending) needs.
     ///
     /// Returns the key to go on after, which is empty while the first one is not done; `None` at the end.
     pub fn compact(
         &mut self,
         after: Option<&[u8]>,
         revision: i64,
+        held: &[i64],
         limit: usize,
     ) -> Option<Box<[u8]>> {
-        let slice = compact::slice(self.reading(), after, revision, limit.max(1));
+        let slice = compact::slice(self.reading(), after, revision, held, limit.max(1));
         for index_key in &slice.dead {
             let removed = self.tree.remove(index_key);
             debug_assert!(removed, "a key that was just read is there");

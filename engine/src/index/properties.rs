@@ -14,8 +14,8 @@ enum Step {
     /// So many ascending keys behind a prefix.
     Ascend(Vec<u8>, u16),
     Bury(Vec<u8>, Vec<u8>),
-    /// Compacts this many revisions below the newest, in slices of so many.
-    Compact(i64, usize),
+    /// Compacts this many revisions below the newest, in slices of so many, while reads at some revisions are held.
+    Compact(i64, usize, Vec<i64>),
     Publish,
 }
 
@@ -45,7 +45,8 @@ fn steps() -> impl Strategy<Value = Step> {
         30 => prop::collection::vec((keys(), prop::bool::weighted(0.7)), 1..20).prop_map(Step::Change),
         3 => (keys(), 1_u16..120).prop_map(|(key, count)| Step::Ascend(key, count)),
         2 => (keys(), keys()).prop_map(|(start, end)| Step::Bury(start, end)),
-        3 => (0_i64..12, 1_usize..40).prop_map(|(back, limit)| Step::Compact(back, limit)),
+        3 => (0_i64..12, 1_usize..40, prop::collection::vec(0_i64..20, 0..4))
+            .prop_map(|(back, limit, held)| Step::Compact(back, limit, held)),
         2 => Just(Step::Publish),
     ]
 }
@@ -100,8 +101,11 @@ impl Pair {
                 }
             }
             Step::Bury(start, end) => self.bury(&range(start, end)),
-            Step::Compact(back, limit) => self.compact(self.main - back, *limit),
-            Step::Publish => self.index.publish(),
+            Step::Compact(back, limit, held) => {
+                let held = held.iter().map(|back| self.main - back).collect();
+                self.compact_but(self.main - back, held, *limit);
+            }
+            Step::Publish => self.index.publish(b""),
         }
         self.index.tree.check();
     }
@@ -143,16 +147,28 @@ impl Pair {
     }
 
     fn compact(&mut self, revision: i64, limit: usize) {
+        self.compact_but(revision, Vec::new(), limit);
+    }
+
+    /// A held revision's reads were possible before, since its hold was taken before the compaction.
+    fn compact_but(&mut self, revision: i64, mut held: Vec<i64>, limit: usize) {
+        held.retain(|held| *held >= self.compacted);
+        held.sort_unstable();
+        let seen = |pair: &Pair, at: &i64| listing_live(|v| pair.index.walk(&all(), None, *at, v));
+        let before: Vec<_> = held.iter().map(|at| seen(self, at)).collect();
         self.compacted = self.compacted.max(revision);
         let mut after: Option<Box<[u8]>> = None;
         let mut slices = 0;
-        while let Some(last) = self.index.compact(after.as_deref(), revision, limit) {
+        while let Some(last) = self.index.compact(after.as_deref(), revision, &held, limit) {
             self.index.tree.check();
             after = Some(last);
             slices += 1;
             assert!(slices < 100_000, "compaction does not end");
         }
-        self.twin.compact(None, revision, usize::MAX);
+        self.twin.compact(None, revision, &held, usize::MAX);
+        for (at, before) in held.iter().zip(before) {
+            assert_eq!(seen(self, at), before, "a read at {at} was held");
+        }
     }
 
     fn agree(&self, probes: &[Vec<u8>]) {
@@ -198,6 +214,13 @@ fn listing(walk: impl FnOnce(Visit<'_>) -> Walked) -> Vec<(Vec<u8>, Option<Versi
     seen
 }
 
+/// Keys that live.
+fn listing_live(walk: impl FnOnce(Visit<'_>) -> Walked) -> Vec<(Vec<u8>, Option<Version>)> {
+    let mut seen = listing(walk);
+    seen.retain(|(_, version)| version.is_some());
+    seen
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -224,23 +247,23 @@ proptest! {
     ) {
         let mut pair = Pair::default();
         before.iter().for_each(|step| pair.apply(step));
-        pair.index.publish();
+        pair.index.publish(b"");
         let mut reader = pair.index.reader().unwrap();
         let snapshot = reader.pin().unwrap();
         let (at, live) = (pair.main, pair.twin.live_count() as u64);
         let former = listing(|v| pair.twin.walk(&all(), None, at, v));
         for step in &after {
             pair.apply(step);
-            pair.index.publish();
+            pair.index.publish(b"");
         }
-        prop_assert_eq!(listing(|v| snapshot.walk(&all(), None, at, v)), former);
-        prop_assert_eq!(snapshot.live_count(), live);
-        prop_assert_eq!(snapshot.count_newest(&all(), None, at), Some(live));
+        prop_assert_eq!(listing(|v| snapshot.reading().walk(&all(), None, at, v)), former);
+        prop_assert_eq!(snapshot.reading().live_count(), live);
+        prop_assert_eq!(snapshot.reading().count_newest(&all(), None, at), Some(live));
         drop(snapshot);
-        pair.index.publish();
+        pair.index.publish(b"");
         let snapshot = reader.pin().unwrap();
         let newest = listing(|v| pair.twin.walk(&all(), None, pair.main, v));
-        prop_assert_eq!(listing(|v| snapshot.walk(&all(), None, pair.main, v)), newest);
+        prop_assert_eq!(listing(|v| snapshot.reading().walk(&all(), None, pair.main, v)), newest);
     }
 }
 

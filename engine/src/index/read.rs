@@ -1,4 +1,6 @@
-//! Reading the index: by the writer itself, or at a pinned root.
+//! One state of the index for reading: the writer's own, or a published one under a pin.
+
+use bytes::Bytes;
 
 use crate::cow::{Cursor, PageNo};
 use crate::types::Revision;
@@ -15,7 +17,7 @@ const PATIENCE: usize = 32;
 
 /// One state of the index. Copied about; lives as long as a borrow of the writer or a pin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading<'a> {
+pub struct Reading<'a> {
     pub(super) pages: &'a Pages,
     pub(super) root: PageNo,
     /// Newest main revision of any version.
@@ -50,8 +52,13 @@ impl<'a> Reading<'a> {
     }
 
     /// Keys that live at the newest revision.
-    pub(super) fn live(&self) -> u64 {
+    pub fn live_count(&self) -> u64 {
         self.node(self.root).live()
+    }
+
+    /// Newest main revision of any version.
+    pub fn newest(&self) -> i64 {
+        self.newest
     }
 
     /// The first entry at or after `key`.
@@ -102,13 +109,18 @@ impl<'a> Reading<'a> {
     }
 
     /// The newest version of `key` at or below main revision `at`, tombstone or not.
-    pub(super) fn get(&self, key: &[u8], at: i64) -> Option<Version> {
+    pub fn get(&self, key: &[u8], at: i64) -> Option<Version> {
         if at >= self.newest {
             return self.newest_of(key);
         }
         let limit = key::at(key, Revision::new(at.max(0) + 1, 0));
         let found = self.version_before(&limit, &key::before(key))?;
         (found.revision.main <= at).then_some(found)
+    }
+
+    /// As [`Reading::get`], but only if the key lives then.
+    pub fn get_live(&self, key: &[u8], at: i64) -> Option<Version> {
+        self.get(key, at).filter(Version::is_live)
     }
 
     pub(super) fn newest_of(&self, key: &[u8]) -> Option<Version> {
@@ -120,7 +132,8 @@ impl<'a> Reading<'a> {
         key::is_of(&entry.key, &limit).then(|| self.version(&found, &entry))
     }
 
-    pub(super) fn holds(&self, key: &[u8], revision: Revision) -> bool {
+    /// True if `key` still has the version made at exactly `revision`.
+    pub fn holds(&self, key: &[u8], revision: Revision) -> bool {
         let wanted = key::at(key, revision);
         let Some(cursor) = self.seek(&wanted) else {
             return false;
@@ -142,16 +155,56 @@ impl<'a> Reading<'a> {
     }
 
     /// How many keys of `range` after `after` live at the newest revision. Costs two descents.
-    pub(super) fn count_newest(&self, range: &KeyRange, after: Option<&[u8]>) -> u64 {
+    fn count_after(&self, range: &KeyRange, after: Option<&[u8]>) -> u64 {
         let Some((start, end)) = Self::bounds(range, after) else {
             return 0;
         };
-        let upto = end.map_or_else(|| self.live(), |end| rank(self.pages, self.root, &end));
+        let upto = end.map_or_else(
+            || self.live_count(),
+            |end| rank(self.pages, self.root, &end),
+        );
         upto.saturating_sub(rank(self.pages, self.root, &start))
     }
 
-    /// See [`super::Index::walk`].
-    pub(super) fn walk(
+    /// How many keys of `range` after `after` live at `at`, if that is not older than the newest version; `None`
+    /// otherwise: it takes a walk.
+    pub fn count_newest(&self, range: &KeyRange, after: Option<&[u8]>, at: i64) -> Option<u64> {
+        self.counts_at(at).then(|| self.count_after(range, after))
+    }
+
+    /// True if [`Reading::count_newest`] answers at `at`.
+    pub fn counts_at(&self, at: i64) -> bool {
+        at >= self.newest
+    }
+
+    /// How many keys of `range` live at `at`. At the newest revision this costs two descents, else a walk.
+    pub fn count(&self, range: &KeyRange, at: i64) -> u64 {
+        self.count_newest(range, None, at).unwrap_or_else(|| {
+            let mut count = 0;
+            self.walk(range, None, at, |_, version| {
+                count += u64::from(version.is_some());
+                true
+            });
+            count
+        })
+    }
+
+    /// True if any key at all lives at `at`.
+    pub fn any_live(&self, at: i64) -> bool {
+        let all = KeyRange::Span {
+            start: Bytes::new(),
+            end: None,
+        };
+        if self.counts_at(at) {
+            return self.live_count() > 0;
+        }
+        self.walk(&all, None, at, |_, version| version.is_none()) == Walked::Stopped
+    }
+
+    /// Shows `visit` every key of `range` after `after`, ascending, with its version if it lives at `at`.
+    ///
+    /// Dead keys are shown too, so that a visitor can bound its work; it stops the walk by answering `false`.
+    pub fn walk(
         &self,
         range: &KeyRange,
         after: Option<&[u8]>,

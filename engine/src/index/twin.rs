@@ -141,13 +141,14 @@ impl Index {
     /// Removes what a compaction at `revision` makes unreachable, of up to `limit` keys after `after`.
     ///
     /// Of each key the newest version at or below `revision` stays, unless it is a tombstone below it; a tombstone at
-    /// `revision` itself stays, as it does in etcd since 3.5.16.
+    /// `revision` itself stays, as it does in etcd since 3.5.16. So does what a read at one of the revisions `held` needs.
     ///
     /// Returns the last key looked at; `None` when there was none left.
     pub fn compact(
         &mut self,
         after: Option<&[u8]>,
         revision: i64,
+        held: &[i64],
         limit: usize,
     ) -> Option<Box<[u8]>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -155,7 +156,7 @@ impl Index {
         let mut last = None;
         let keys = self.chains.range_mut::<[u8], _>((from, Bound::Unbounded));
         for (key, chain) in keys.take(limit.max(1)) {
-            if chain.compact(revision) {
+            if chain.compact_but(revision, held) {
                 emptied.push(key.clone());
             }
             last = Some(key);
@@ -284,7 +285,7 @@ mod tests {
         ];
         let mut index = index(&history);
         let mut after = None;
-        while let Some(last) = index.compact(after.as_deref(), 7, 1) {
+        while let Some(last) = index.compact(after.as_deref(), 7, &[], 1) {
             after = Some(last);
         }
         assert_eq!(index.get(b"a", 3), None);

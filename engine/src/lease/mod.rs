@@ -140,10 +140,7 @@ impl Leases {
         let Some(lease) = self.leases.remove(&id) else {
             return;
         };
-        tail.push(Mutation::Delete {
-            bucket: Bucket::Lease,
-            key: bucket_key(id),
-        });
+        tail.push(Mutation::delete(Bucket::Lease, bucket_key(id)));
         if lease.keys.len() > FREED_AT_ONCE_MAX {
             self.garbage.push(lease.keys);
         }
@@ -204,11 +201,11 @@ fn store(id: LeaseId, lease: &Lease, tail: &mut Tail) {
         ttl: lease.ttl,
         remaining_ttl: lease.remaining_ttl,
     };
-    tail.push(Mutation::Put {
-        bucket: Bucket::Lease,
-        key: bucket_key(id),
-        value: stored.encode_to_vec().into(),
-    });
+    tail.push(Mutation::put(
+        Bucket::Lease,
+        bucket_key(id),
+        stored.encode_to_vec().into(),
+    ));
 }
 
 #[cfg(test)]
@@ -225,7 +222,7 @@ mod tests {
         assert_eq!(grant(-7, 5), Err(RequestError::LeaseExist));
         assert_eq!(grant(1, -3), Ok(2));
         assert_eq!(leases.len(), 2);
-        let stored = tail.get(tail.seek(crate::types::Revision::new(0, 0)));
+        let stored = tail.get(tail.view().seek(crate::types::Revision::new(0, 0)));
         assert!(stored.is_none() || stored.is_some_and(|m| m.bucket() == Bucket::Lease));
     }
 

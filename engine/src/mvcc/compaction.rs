@@ -2,24 +2,30 @@
 //!
 //! ```text
 //!   Compact(r) applied:  compact revision = r, sweep queued
-//!   sweep, stage 1:      index, key by key: drops versions that nobody can read any more
-//!   sweep, stage 2:      tail, position by position up to r: forgets pairs that the index dropped, hashing all of them
+//!   sweep, stage 1:      index, key by key: drops versions that nobody can read any more, held revisions included
+//!   sweep, stage 2:      waits until no pinned state reaches what stage 1 dropped
+//!   sweep, stage 3:      tail, position by position up to r: forgets pairs that the index dropped, hashing all of them
 //!   done:                finishedCompactRev = r, hash remembered
 //! ```
 //!
 //! The sweep changes nothing that a reader at or above the compact revision could see, so how far it got has no part
-//! in the results of requests. Sweeps run in the order of their compactions, one at a time.
+//! in the results of requests, nor has what holds kept. Sweeps run in the order of their compactions, one at a time.
+//! What a hold kept goes with the next compaction's sweep.
 
 use std::collections::VecDeque;
 
 use super::hash::KvHasher;
+use super::hold::HoldTable;
 use super::pair::key_of;
 use crate::index::Index;
 use crate::tail::{Mutation, Tail, TailPosition};
-use crate::types::Budget;
+use crate::types::{Budget, Revision};
 
 /// How many finished compactions' hashes are remembered, as in etcd.
 const HASHES_MAX: usize = 10;
+
+/// What thinning out a chunk of the tail counts for.
+const FORGET_COST: usize = 64;
 
 /// The hash of all pairs that a compaction passed over, to be compared between members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,12 @@ impl Compactor {
         !self.pending.is_empty()
     }
 
+    /// True if a slice would do something now.
+    pub(super) fn can_step(&self, index: &Index) -> bool {
+        let sweep = self.pending.front();
+        sweep.is_some_and(|sweep| sweep.stage.can_go_on(index))
+    }
+
     /// The revision of the last compaction whose sweep is done.
     pub fn finished(&self) -> Option<i64> {
         self.finished
@@ -71,10 +83,11 @@ impl Compactor {
         &mut self,
         index: &mut Index,
         tail: &mut Tail,
+        holds: &HoldTable,
         budget: &mut Budget,
     ) -> Option<i64> {
         let sweep = self.pending.front_mut()?;
-        let hash = sweep.step(index, tail, budget)?;
+        let hash = sweep.step(index, tail, holds, budget)?;
         let done = self.pending.pop_front()?;
         if done.remember {
             self.hashes.push_back(CompactionHash {
@@ -104,10 +117,12 @@ enum Stage {
     Index {
         after: Option<Box<[u8]>>,
     },
-    Tail {
-        next: TailPosition,
-        hasher: KvHasher,
+    /// The index is swept; the states before that are to be left by their readers first.
+    Leaving {
+        /// The version that the swept index is published as.
+        version: u64,
     },
+    Tail(TailSweep),
 }
 
 impl Default for Stage {
@@ -116,36 +131,76 @@ impl Default for Stage {
     }
 }
 
+impl Stage {
+    fn can_go_on(&self, index: &Index) -> bool {
+        match self {
+            Stage::Leaving { version } => index.is_out_of_reach(*version),
+            Stage::Index { .. } | Stage::Tail(_) => true,
+        }
+    }
+}
+
 impl Sweep {
     /// Does a slice; gives the hash at the end.
-    fn step(&mut self, index: &mut Index, tail: &mut Tail, budget: &mut Budget) -> Option<u32> {
-        if let Stage::Index { after } = &mut self.stage {
-            let limit = budget.left().max(1);
-            let last = index.compact(after.as_deref(), self.revision, limit);
-            budget.spend(limit.min(index.len() + 1));
-            match last {
-                Some(_) => *after = last,
-                None => {
-                    let next = TailPosition::default();
-                    self.stage = Stage::Tail {
-                        next,
-                        hasher: KvHasher::new(),
-                    };
+    fn step(
+        &mut self,
+        index: &mut Index,
+        tail: &mut Tail,
+        holds: &HoldTable,
+        budget: &mut Budget,
+    ) -> Option<u32> {
+        match &mut self.stage {
+            Stage::Index { after } => {
+                let limit = budget.left().max(1);
+                let held = holds.held_below(self.revision);
+                let last = index.compact(after.as_deref(), self.revision, &held, limit);
+                budget.spend(limit.min(index.len() + 1));
+                match last {
+                    Some(_) => *after = last,
+                    None => {
+                        let version = index.next_version();
+                        self.stage = Stage::Leaving { version };
+                    }
                 }
+                None
             }
-            if budget.is_spent() {
-                return None;
+            Stage::Leaving { version } => {
+                if index.is_out_of_reach(*version) {
+                    self.stage = Stage::Tail(TailSweep::new(self.former, self.revision));
+                }
+                None
             }
+            Stage::Tail(sweep) => sweep.step(index, tail, budget),
         }
-        self.sweep_tail(index, tail, budget)
+    }
+}
+
+/// The last stage: tail and hash.
+#[derive(Debug)]
+struct TailSweep {
+    former: i64,
+    revision: i64,
+    next: TailPosition,
+    /// Positions of the chunk in progress that nobody reads any more.
+    dead: Vec<TailPosition>,
+    hasher: KvHasher,
+}
+
+impl TailSweep {
+    fn new(former: i64, revision: i64) -> Self {
+        TailSweep {
+            former,
+            revision,
+            next: TailPosition::default(),
+            dead: Vec::new(),
+            hasher: KvHasher::new(),
+        }
     }
 
-    fn sweep_tail(&mut self, index: &Index, tail: &mut Tail, budget: &mut Budget) -> Option<u32> {
-        let Stage::Tail { next, hasher } = &mut self.stage else {
-            return None;
-        };
-        while let Some((position, mutation)) = tail.next_from(*next) {
-            *next = TailPosition(position.0 + 1);
+    /// Does a slice; gives the hash at the end.
+    fn step(&mut self, index: &Index, tail: &mut Tail, budget: &mut Budget) -> Option<u32> {
+        while let Some((position, mutation)) = tail.view().next_from(self.next) {
+            self.next = TailPosition(position.0 + 1);
             budget.spend(1);
             if let Mutation::Pair {
                 revision,
@@ -156,19 +211,46 @@ impl Sweep {
                 if revision.main > self.revision {
                     break;
                 }
-                let keep = index.holds(&key_of(pair), *revision);
-                // etcd counts all that it passes over above the former compaction, and below it what is kept.
-                if keep || revision.main > self.former {
-                    hasher.write(*revision, *tombstone, pair);
+                let key = key_of(pair);
+                let is_there = index.holds(&key, *revision);
+                if revision.main > self.former
+                    || (is_there && self.keeps(index, &key, *revision, *tombstone))
+                {
+                    self.hasher.write(*revision, *tombstone, pair);
                 }
-                if !keep {
-                    tail.forget(position);
+                if !is_there {
+                    self.on_dead(position, tail, budget);
                 }
             }
             if budget.is_spent() {
                 return None;
             }
         }
-        Some(hasher.finish())
+        self.forget(tail, budget);
+        Some(self.hasher.finish())
+    }
+
+    /// True if the compaction by itself would keep the version: no hold may be seen in the hash. Of what is there above
+    /// the former compaction etcd counts all that it passes over, below it what is kept.
+    fn keeps(&self, index: &Index, key: &[u8], revision: Revision, tombstone: bool) -> bool {
+        let newest = index.get(key, self.revision);
+        let is_newest = newest.is_some_and(|newest| newest.revision == revision);
+        is_newest && !(tombstone && revision.main < self.revision)
+    }
+
+    fn on_dead(&mut self, position: TailPosition, tail: &mut Tail, budget: &mut Budget) {
+        let first = self.dead.first().copied();
+        if first.is_some_and(|first| !Tail::share_chunk(first, position)) {
+            self.forget(tail, budget);
+        }
+        self.dead.push(position);
+    }
+
+    fn forget(&mut self, tail: &mut Tail, budget: &mut Budget) {
+        if !self.dead.is_empty() {
+            tail.forget(&self.dead);
+            self.dead.clear();
+            budget.spend(FORGET_COST);
+        }
     }
 }

@@ -7,6 +7,7 @@
 //!   TxnRun     a transaction: plan (branches), check, execute
 //!   Compactor  logical compaction at once, the sweep in slices afterwards
 //!   HashRun    HashKV, byte for byte etcd's
+//!   Hold       keeps one old revision readable while compactions go on
 //! ```
 //!
 //! Anything that may touch many keys is a *run*: it takes a [`Budget`], does a slice and is called again. A run holds no
@@ -25,6 +26,8 @@ mod compaction;
 mod compare;
 mod error;
 mod hash;
+mod hold;
+mod holds;
 mod intervals;
 mod pair;
 pub mod quota;
@@ -36,17 +39,24 @@ mod write;
 pub use compaction::{CompactionHash, Compactor};
 pub use error::RequestError;
 pub use hash::{HashKv, HashRun};
+pub use hold::Hold;
+pub(crate) use hold::HoldTable;
 pub use pair::{Pair, decode, key_of, value_of};
 pub(crate) use range::DecodeRun;
-pub use range::{RangeAnswer, RangeRun};
+pub use range::{RangeAnswer, RangeRun, RangeSize, RangeStream};
 pub(crate) use txn::{TxnRun, read_only};
 pub(crate) use write::{Change, DeleteRun, Writer};
 
 use bytes::Bytes;
 
-use crate::index::{Index, Version};
-use crate::tail::{Bucket, Mutation, Tail, meta};
+use crate::index::{Index, Reading, Version};
+use crate::tail::{Bucket, Mutation, Tail, TailView, meta};
 use crate::types::{Budget, Revision};
+
+/// What `holds.rs` synchronizes with. Its model test compiles that file with shuttle's types in this place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 /// Revision of a store that nothing was written to.
 const FIRST_REVISION: i64 = 1;
@@ -96,8 +106,8 @@ impl Kv {
     /// The published revision, for reading.
     pub fn reader<'a>(&'a self, tail: &'a Tail) -> Reader<'a> {
         Reader {
-            index: &self.index,
-            tail,
+            index: self.index.reading(),
+            tail: tail.view(),
             revision: self.revision,
             compact_revision: self.compact_revision,
         }
@@ -128,31 +138,42 @@ impl Kv {
         Ok(())
     }
 
-    /// Does a slice of the compactions that are pending; true while there is more to do.
-    pub(crate) fn sweep(&mut self, tail: &mut Tail, budget: &mut Budget) -> bool {
-        if let Some(finished) = self.compactor.step(&mut self.index, tail, budget) {
+    /// Does a slice of the compactions that are pending, leaving what `holds` asks for.
+    ///
+    /// The compact revision must be published, and known to the holds, before.
+    pub(crate) fn sweep(&mut self, tail: &mut Tail, holds: &HoldTable, budget: &mut Budget) {
+        if let Some(finished) = self.compactor.step(&mut self.index, tail, holds, budget) {
             put_meta_revision(tail, meta::FINISHED_COMPACT_REV, finished);
         }
-        self.compactor.is_pending()
+    }
+
+    /// True if a sweep is pending and can go on now: not if it waits for readers to leave former states.
+    pub(crate) fn can_sweep(&self) -> bool {
+        self.compactor.can_step(&self.index)
+    }
+
+    /// Shows all changes to readers on other threads, and a note with them.
+    pub(crate) fn show(&mut self, note: &[u8]) {
+        self.index.publish(note);
     }
 }
 
 fn put_meta_revision(tail: &mut Tail, key: &'static [u8], revision: i64) {
     let value = Revision::new(revision, 0).to_bucket_key(false);
-    tail.push(Mutation::Put {
-        bucket: Bucket::Meta,
-        key: Bytes::from_static(key),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-    });
+    tail.push(Mutation::put(
+        Bucket::Meta,
+        Bytes::from_static(key),
+        Bytes::copy_from_slice(value.as_bytes()),
+    ));
 }
 
 /// One revision of the key space, for reading. Never held across a wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
-    index: &'a Index,
-    tail: &'a Tail,
-    revision: i64,
-    compact_revision: i64,
+    pub(crate) index: Reading<'a>,
+    pub(crate) tail: TailView<'a>,
+    pub(crate) revision: i64,
+    pub(crate) compact_revision: i64,
 }
 
 impl<'a> Reader<'a> {
@@ -173,9 +194,16 @@ impl<'a> Reader<'a> {
     pub fn pair(&self, version: &Version) -> &'a Bytes {
         pair_of(self.tail, version)
     }
+
+    /// The encoded pair of `key` at main revision `revision`, if it lived then and that can still be told.
+    pub fn pair_at(&self, key: &[u8], revision: i64) -> Option<&'a Bytes> {
+        let readable = (self.compact_revision..=self.revision).contains(&revision);
+        let version = self.index.get_live(key, revision).filter(|_| readable)?;
+        Some(self.pair(&version))
+    }
 }
 
-fn pair_of<'a>(tail: &'a Tail, version: &Version) -> &'a Bytes {
+fn pair_of<'a>(tail: TailView<'a>, version: &Version) -> &'a Bytes {
     tail.pair(version.position)
         .expect("a version in the index has its pair in the tail")
 }

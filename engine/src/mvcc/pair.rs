@@ -28,19 +28,29 @@ pub struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Encodes the pair in one allocation.
-    pub fn encode(&self) -> Bytes {
-        let numbers = [
+    fn numbers(&self) -> [(u32, i64); 3] {
+        [
             (CREATE_REVISION, self.create_revision),
             (MOD_REVISION, self.mod_revision),
             (VERSION, self.version),
-        ];
-        let numbers_len: usize = numbers.iter().map(|&(_, number)| number_len(number)).sum();
-        let len =
-            bytes_len(self.key) + numbers_len + bytes_len(self.value) + number_len(self.lease);
+        ]
+    }
+
+    /// Length of the encoded pair.
+    pub fn encoded_len(&self) -> usize {
+        let numbers = self.numbers().map(|(_, number)| number_len(number));
+        bytes_len(self.key)
+            + numbers.iter().sum::<usize>()
+            + bytes_len(self.value)
+            + number_len(self.lease)
+    }
+
+    /// Encodes the pair in one allocation.
+    pub fn encode(&self) -> Bytes {
+        let len = self.encoded_len();
         let mut buf = BytesMut::with_capacity(len);
         put_bytes(&mut buf, KEY, self.key);
-        for (field, number) in numbers {
+        for (field, number) in self.numbers() {
             put_number(&mut buf, field, number);
         }
         put_bytes(&mut buf, VALUE, self.value);

@@ -8,10 +8,9 @@ use proto::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 
-use super::range::{DecodeRun, RangeRun};
 use super::txn_plan::{Planner, Step};
 use super::write::{DeleteRun, Writer};
-use super::{Reader, RequestError};
+use super::{DecodeRun, RangeRun, Reader, RequestError};
 use crate::types::Budget;
 
 /// A transaction in progress.
@@ -116,7 +115,8 @@ impl Execution {
             if let Some(running) = &mut self.running {
                 let response = match running {
                     Running::Range(run) => {
-                        let answer = run.step(writer.reader(), budget)?;
+                        let answer = run.step(writer.reader(), budget);
+                        let answer = answer.expect("no compaction comes between two slices")?;
                         *running = Running::Decode(DecodeRun::new(answer));
                         continue;
                     }
@@ -211,7 +211,7 @@ pub(crate) fn read_only(
     for step in plan {
         let Step::Range(request) = step else { continue };
         let answer: Option<RangeResponse> = RangeRun::new(&request, reader)?
-            .step(reader, &mut budget)
+            .step(reader, &mut budget)?
             .map(super::RangeAnswer::into_response);
         response.responses.push(ResponseOp {
             response: answer.map(Response::ResponseRange),

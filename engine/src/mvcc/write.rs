@@ -95,7 +95,7 @@ impl Writer<'_> {
         self.kv.index.insert(&request.key, |newest| {
             let former = newest.filter(|version| version.is_live());
             if request.prev_kv || request.ignore_value {
-                former_pair = former.map(|version| pair_of(tail, version).clone());
+                former_pair = former.map(|version| pair_of(tail.view(), version).clone());
             }
             former_lease = former.map_or(LeaseId::NONE, |version| version.lease);
             if request.ignore_lease {
@@ -231,7 +231,7 @@ impl DeleteRun {
         self.after = writer.delete(&self.range, after.as_deref(), budget, |tail, version| {
             self.deleted += 1;
             if self.wants_prev {
-                self.prev_kvs.push(decode(pair_of(tail, version)));
+                self.prev_kvs.push(decode(pair_of(tail.view(), version)));
             }
         });
         if self.after.is_some() {

@@ -4,6 +4,7 @@ use prost::Message;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::raftpb;
 
+use super::length::is_short;
 use super::{Applying, Node, NodeEvent, NodeFailure};
 use crate::consensus::{Committed, Payload};
 use crate::membership::ConfChange;
@@ -15,10 +16,10 @@ impl Node {
     pub(super) fn apply_committed(&mut self, budget: &mut Budget) -> Result<(), NodeFailure> {
         loop {
             if let Some(applying) = self.applying {
-                match self.state.work(budget) {
-                    Progress::More => return Ok(()),
-                    Progress::Done(applied) => self.finish_request(applying, applied)?,
-                }
+                let Some(applied) = self.proceed(applying, budget) else {
+                    return Ok(());
+                };
+                self.finish_request(applying, applied)?;
             }
             if budget.is_spent() {
                 return Ok(());
@@ -27,6 +28,25 @@ impl Node {
                 return Ok(());
             };
             self.begin(committed)?;
+        }
+    }
+
+    /// Goes on with the entry in progress. A short one is done at once, since what is whole is shown only when nothing is
+    /// half applied.
+    fn proceed(&mut self, applying: Applying, budget: &mut Budget) -> Option<Applied> {
+        if !applying.is_short {
+            return match self.state.work(budget) {
+                Progress::Done(applied) => Some(applied),
+                Progress::More => None,
+            };
+        }
+        let mut own = Budget::unlimited();
+        let before = own.left();
+        loop {
+            if let Progress::Done(applied) = self.state.work(&mut own) {
+                budget.spend(before - own.left());
+                return Some(applied);
+            }
         }
     }
 
@@ -62,12 +82,18 @@ impl Node {
                     (id, _) => id,
                 };
                 let is_physical = request.compaction.as_ref().is_some_and(|c| c.physical);
+                let is_short = is_short(&request);
+                if !is_short {
+                    // It may stay half applied for a while, and what is whole must not wait for that.
+                    self.state.publish();
+                }
                 self.state.start(LogIndex(index), Term(term), Some(request));
                 self.applying = Some(Applying {
                     index,
                     term,
                     request_id,
                     is_physical,
+                    is_short,
                 });
             }
         }

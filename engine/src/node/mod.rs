@@ -8,7 +8,7 @@
 //!        |
 //!        v
 //!   poll_io: what the disk does next      poll_event: replies, reads that may go, leadership
-//!   poll_message: what peers are sent     view(): what readers see
+//!   poll_message: what peers are sent     views(): what readers on any core see
 //! ```
 //!
 //! Nothing here reads a clock, opens a file or draws a random number that was not seeded. The shell (`server`, or a
@@ -18,7 +18,7 @@
 //! - a reply is an event only after its entry was applied whole, and an entry is applied only once a quorum has it
 //!   durably; with a sole voter that is this member's own disk;
 //! - a message that promises durability leaves only after the group it depends on is durable;
-//! - readers never see a half-applied entry;
+//! - readers never see a half-applied entry, and see a whole one before any reply to it can be polled;
 //! - what is proposed but not applied is bounded in entries and bytes.
 //!
 //! Lives on the log shard. Source of the limits: contract `semantics.md` sections 9 and 13.
@@ -27,6 +27,7 @@ mod apply;
 mod backlog;
 mod bootstrap;
 mod leases;
+mod length;
 mod reads;
 mod request_id;
 mod start;
@@ -45,6 +46,7 @@ use crate::lease::Expiry;
 use crate::membership::{ChangeError, Membership};
 use crate::state::{Applied, State, View};
 use crate::types::{Budget, LeaseId};
+use crate::view::{RaftFacts, Views};
 use crate::wal::{Durability, GroupNo, Health, IoFault, IoTicket, Wal, WalIo};
 use backlog::Backlog;
 
@@ -167,6 +169,8 @@ struct Applying {
     request_id: u64,
     /// A compaction whose answer waits for the sweep.
     is_physical: bool,
+    /// Applied in one piece.
+    is_short: bool,
 }
 
 /// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
@@ -258,6 +262,12 @@ impl Node {
     /// # Errors
     /// A [`NodeFailure`]: the member must stop.
     pub fn work(&mut self, budget: &mut Budget) -> Result<bool, NodeFailure> {
+        let worked = self.turn(budget);
+        self.show_raft_facts(worked.is_ok());
+        worked
+    }
+
+    fn turn(&mut self, budget: &mut Budget) -> Result<bool, NodeFailure> {
         if self.wal.health() == Health::Failed {
             return Err(NodeFailure::Wal(self.wal_fault));
         }
@@ -267,10 +277,27 @@ impl Node {
             self.take_ready(ready);
             self.release_durable();
         }
-        self.apply_committed(budget)?;
+        let applied = self.apply_committed(budget);
+        // If an entry is half applied, those before it were shown before it began.
+        if self.applying.is_none() {
+            self.state.publish();
+        }
+        applied?;
         self.answer_reads();
         let is_sweeping = self.sweep(budget);
         Ok(is_sweeping || self.applying.is_some() || !self.committed.is_empty())
+    }
+
+    /// Tells all readers what raft says, at the end of a turn: replies and messages that depend on it are polled after
+    /// that, and what is applied was published before. A member that must stop promises nothing any more.
+    fn show_raft_facts(&self, goes_on: bool) {
+        let own = self.membership.member(self.options.member_id);
+        self.state.views().set_raft_facts(&RaftFacts {
+            leader_id: self.leadership.leader_id,
+            term: self.consensus.term(),
+            is_linearizable: goes_on && self.is_view_linearizable(),
+            is_learner: own.is_some_and(|member| member.is_learner),
+        });
     }
 
     /// Output: the next write, sync or claim for the disk.
@@ -293,7 +320,13 @@ impl Node {
         self.messages.pop_front()
     }
 
-    /// What readers see: the state after the last whole entry. Not to be held across a wait.
+    /// Where readers come from, on this thread and all others: they see the state after a whole entry, and every entry
+    /// that was replied to.
+    pub fn views(&self) -> &Views {
+        self.state.views()
+    }
+
+    /// The state as the log shard itself looks at it. Not to be held across a wait.
     pub fn view(&self) -> View<'_> {
         self.state.view()
     }

@@ -107,6 +107,7 @@ impl Node {
             membership: Membership::new(options.max_learners),
         };
         let mut applied_term = 0;
+        // Nobody reads yet; one publication at the end copies no page twice.
         for entry in &entries[..commit as usize] {
             replay.apply(entry)?;
             applied_term = entry.term.unwrap_or(0);
@@ -131,7 +132,7 @@ impl Node {
         if consensus.is_sole_voter() {
             consensus.campaign();
         }
-        Ok(Node {
+        let mut node = Node {
             ids: RequestIds::new(options.member_id, options.started_unix_ms),
             expiry: Expiry::new(ExpiryOptions::default()),
             options,
@@ -159,7 +160,10 @@ impl Node {
             sweeping: VecDeque::new(),
             now: Duration::ZERO,
             tick_count: 0,
-        })
+        };
+        node.state.publish();
+        node.show_raft_facts(true);
+        Ok(node)
     }
 }
 

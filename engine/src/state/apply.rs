@@ -3,7 +3,7 @@
 //! ```text
 //!   begin    pick the request, ask the gate                -> refused: Done
 //!   execute  in slices; versions of the next revision      -> invisible
-//!   publish  revision + 1 (if anything changed), revoked lease gone
+//!   conclude revision + 1 (if anything changed), revoked lease gone
 //!   settle   detach keys from the leases they left, in slices
 //!   Done
 //! ```
@@ -124,7 +124,7 @@ impl State {
                 }
                 sliced => self.slice(sliced, &mut running.change, &mut running.effects, budget)?,
             };
-            let outcome = self.publish(running, outcome);
+            let outcome = self.conclude(running, outcome);
             let detached = running.change.take_detached().into_iter();
             running.stage = Stage::Settling { outcome, detached };
         }
@@ -139,8 +139,10 @@ impl State {
         budget: &mut Budget,
     ) -> Option<Outcome> {
         if let Execution::Range(run) = execution {
-            let answer = run.step(self.kv.reader(&self.tail), budget)?;
-            *execution = Execution::Decode(DecodeRun::new(answer));
+            match run.step(self.kv.reader(&self.tail), budget) {
+                Ok(answer) => *execution = Execution::Decode(DecodeRun::new(answer?)),
+                Err(error) => return Some(Err(error)),
+            }
         }
         let (kv, tail, leases) = (&mut self.kv, &mut self.tail, &mut self.leases);
         let writer = &mut Writer {
@@ -168,8 +170,8 @@ impl State {
         }
     }
 
-    /// Makes the entry visible, and passes its outcome through the quota's verdict.
-    fn publish(&mut self, running: &mut Running, outcome: Outcome) -> Outcome {
+    /// Makes the entry part of the state, and passes its outcome through the quota's verdict.
+    fn conclude(&mut self, running: &mut Running, outcome: Outcome) -> Outcome {
         self.kv.publish(&running.change);
         self.applied = (running.index, running.term);
         match outcome {

@@ -3,7 +3,8 @@
 //! ```text
 //!   start(index, term, request)   one entry begins
 //!   work(&mut budget)             More ... More, Done(Applied { result, effects })
-//!   view()                        what readers see: only whole entries
+//!   publish()                     shows the whole entries so far to readers on other threads: views()
+//!   view()                        the log shard's own look
 //!   sweep(&mut budget)            frees what compactions and revocations left, when there is time
 //! ```
 //!
@@ -40,13 +41,15 @@ use proto::etcdserverpb::InternalRaftRequest;
 use proto::membershippb;
 
 pub use crate::mvcc::RequestError;
-pub use view::{Changes, KeyChange, LeaseTimeToLive, View};
+pub use crate::view::{Changes, KeyChange};
+pub use view::{LeaseTimeToLive, View};
 
 use crate::alarm::Alarms;
 use crate::lease::Leases;
 use crate::mvcc::Kv;
 use crate::tail::{Bucket, Mutation, Tail};
 use crate::types::{Budget, LeaseId, LogIndex, Term};
+use crate::view::{AlarmFlags, Note, Views};
 use apply::Running;
 
 /// Bytes that a database may take if nothing else is configured.
@@ -166,7 +169,7 @@ impl ClusterVersion {
 }
 
 /// The replicated state of one member. See the module text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
     options: StateOptions,
     tail: Tail,
@@ -177,15 +180,65 @@ pub struct State {
     /// The last entry that was applied wholly: etcd's consistent index and term.
     applied: (LogIndex, Term),
     running: Option<Running>,
+    views: Views,
+    /// False: something changed since the last publication.
+    is_published: bool,
 }
 
 impl State {
-    /// The state of a new cluster, before its first entry.
+    /// The state of a new cluster, before its first entry. It is published.
     pub fn new(options: StateOptions) -> Self {
-        State {
+        let (tail, kv) = (Tail::new(), Kv::default());
+        let views = Views::new(kv.index().readers(), tail.reader());
+        let mut state = State {
             options,
-            ..State::default()
+            tail,
+            kv,
+            leases: Leases::default(),
+            alarms: Alarms::default(),
+            cluster_version: None,
+            applied: (LogIndex(0), Term(0)),
+            running: None,
+            views,
+            is_published: false,
+        };
+        state.publish();
+        state
+    }
+
+    /// Where readers on other threads come from.
+    pub fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// Shows all whole entries so far to readers on other threads.
+    ///
+    /// # Panics
+    /// If an entry is half applied: it must not be seen.
+    pub fn publish(&mut self) {
+        assert!(self.running.is_none(), "a half-applied entry is not shown");
+        if self.is_published {
+            return;
         }
+        let note = Note {
+            revision: self.kv.revision(),
+            compact_revision: self.kv.compact_revision(),
+            finished_compact_revision: self.kv.compactor().finished(),
+            applied_index: self.applied.0.0,
+            applied_term: self.applied.1.0,
+            db_size: self.tail.db_size(),
+            db_size_in_use: self.tail.db_size_in_use(),
+            tail_end: self.tail.end().0,
+            alarms: AlarmFlags::of(&self.alarms),
+        };
+        self.kv.show(&note.encode());
+        self.views.holds().on_compacted(note.compact_revision);
+        self.is_published = true;
+    }
+
+    /// True if something changed since the last publication.
+    pub fn is_published(&self) -> bool {
+        self.is_published
     }
 
     /// Begins to apply one entry; `None` is a leader's first one, which asks for nothing.
@@ -204,6 +257,7 @@ impl State {
             index.0,
             self.applied.0.0
         );
+        self.is_published = false;
         self.running = Some(self.begin(index, term, request));
     }
 
@@ -259,15 +313,27 @@ impl State {
             self.applied.0.0
         );
         self.applied = (index, term);
+        self.is_published = false;
     }
 
-    /// Does some of the work that can wait: compaction's sweep, freeing. True while there is more.
+    /// Does some of the work that can wait: compaction's sweep, freeing. True while there is more that can be done now;
+    /// a sweep may have to wait for readers, and goes on when it is called later.
+    ///
+    /// A sweep publishes: what it removes must not be reached from a newest state that is not compacted yet, and what
+    /// it removed is to be seen before its pairs are forgotten.
     pub fn sweep(&mut self, budget: &mut Budget) -> bool {
-        let more = self.kv.sweep(&mut self.tail, budget);
-        self.leases.collect_garbage(budget.left()) || more
+        if self.kv.compactor().is_pending() {
+            self.publish();
+            if self.kv.can_sweep() {
+                self.kv.sweep(&mut self.tail, self.views.holds(), budget);
+                self.is_published = false;
+                self.publish();
+            }
+        }
+        self.leases.collect_garbage(budget.left()) || self.kv.can_sweep()
     }
 
-    /// What readers see. For now a borrow; never held across a wait.
+    /// The state as it is now, for the log shard itself.
     pub fn view(&self) -> View<'_> {
         View::new(self)
     }
@@ -288,14 +354,16 @@ impl State {
     /// Records a mutation of a part of the state that lives elsewhere: members, confState. `None` deletes.
     pub fn record(&mut self, bucket: Bucket, key: Bytes, value: Option<Bytes>) {
         self.tail.push(match value {
-            Some(value) => Mutation::Put { bucket, key, value },
-            None => Mutation::Delete { bucket, key },
+            Some(value) => Mutation::put(bucket, key, value),
+            None => Mutation::delete(bucket, key),
         });
+        self.is_published = false;
     }
 
     /// Gives back the space that deletions left in the database file.
     pub fn defragment(&mut self) {
         self.tail.defragment();
+        self.is_published = false;
     }
 
     /// Whether a request of this cost still fits; see [`crate::mvcc::quota`]. One without cost always does.

@@ -1,4 +1,4 @@
-//! What readers see: the newest whole state.
+//! The state as the log shard itself reads it.
 
 use bytes::Bytes;
 use proto::etcdserverpb::{AlarmMember, RangeRequest, TxnRequest, TxnResponse};
@@ -6,10 +6,11 @@ use proto::etcdserverpb::{AlarmMember, RangeRequest, TxnRequest, TxnResponse};
 use super::{RequestError, State};
 use crate::lease::Leases;
 use crate::mvcc::{self, CompactionHash, HashKv, HashRun, RangeAnswer, RangeRun, Reader};
-use crate::tail::{Mutation, Tail, TailPosition};
-use crate::types::{Budget, LeaseId, LogIndex, Revision};
+use crate::types::{Budget, LeaseId, LogIndex};
+use crate::view::Changes;
 
-/// One state for reading. A borrow for now; it must not be held across a wait, since later it pins memory.
+/// The state, borrowed: with what is not published to other threads, and with what is not published yet. Whoever
+/// answers a client takes a [`crate::view::PinnedView`] instead.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     state: &'a State,
@@ -60,35 +61,21 @@ impl<'a> View<'a> {
     /// [`RequestError::FutureRev`], [`RequestError::Compacted`].
     pub fn range(&self, request: &RangeRequest) -> Result<RangeAnswer, RequestError> {
         let mut run = RangeRun::new(request, self.reader())?;
-        let answer = run.step(self.reader(), &mut Budget::unlimited());
+        let answer = run.step(self.reader(), &mut Budget::unlimited())?;
         Ok(answer.unwrap_or_default())
     }
 
     /// The encoded pair of `key` at main revision `revision`, if it lived then and that can still be told: a watch
     /// event's previous pair.
     pub fn pair_at(&self, key: &[u8], revision: i64) -> Option<&'a Bytes> {
-        let reader = self.reader();
-        let readable = (self.compact_revision()..=self.revision()).contains(&revision);
-        let version = self
-            .state
-            .kv
-            .index()
-            .get_live(key, revision)
-            .filter(|_| readable)?;
-        Some(reader.pair(&version))
+        self.reader().pair_at(key, revision)
     }
 
     /// The changes of keys from main revision `from` on, in order; only those of whole entries.
     ///
     /// Complete if `from` is not below the compact revision.
     pub fn changes(&self, from: i64) -> Changes<'a> {
-        let tail = self.state.tail();
-        let next = tail.seek(Revision::new(from, 0));
-        Changes {
-            tail,
-            next,
-            newest: self.revision(),
-        }
+        Changes::new(self.state.tail().view(), from, self.revision())
     }
 
     /// Answers a transaction of ranges ([`mvcc::check::is_read_only`]) at once.
@@ -167,48 +154,5 @@ impl<'a> View<'a> {
     /// Bytes of the database file that hold something.
     pub fn db_size_in_use(&self) -> u64 {
         self.state.tail.db_size_in_use()
-    }
-}
-
-/// One change of a key: what a watch event is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyChange<'a> {
-    pub revision: Revision,
-    /// True if the key was deleted.
-    pub tombstone: bool,
-    /// Encoded `mvccpb.KeyValue`; a tombstone's has only the key.
-    pub pair: &'a Bytes,
-}
-
-/// The changes of keys in order. See [`View::changes`].
-#[derive(Clone, Debug)]
-pub struct Changes<'a> {
-    tail: &'a Tail,
-    next: TailPosition,
-    newest: i64,
-}
-
-impl<'a> Iterator for Changes<'a> {
-    type Item = KeyChange<'a>;
-
-    fn next(&mut self) -> Option<KeyChange<'a>> {
-        while let Some((position, mutation)) = self.tail.next_from(self.next) {
-            self.next = TailPosition(position.0 + 1);
-            if let Mutation::Pair {
-                revision,
-                tombstone,
-                pair,
-            } = mutation
-            {
-                // Behind the newest whole entry stands one that is being applied.
-                let whole = revision.main <= self.newest;
-                return whole.then_some(KeyChange {
-                    revision: *revision,
-                    tombstone: *tombstone,
-                    pair,
-                });
-            }
-        }
-        None
     }
 }

@@ -50,6 +50,8 @@ pub mod meta {
 }
 
 /// A change of the backend. Consistent index and term are no mutations: a checkpoint adds those of the entry it seals.
+///
+/// Nearly all are pairs, and each takes a slot of the tail, so the others are kept apart from their slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// A put of bucket `key`; its key is `revision`, marked if it is a tombstone.
@@ -59,21 +61,37 @@ pub enum Mutation {
         /// Encoded `mvccpb.KeyValue`; a tombstone's has only the key.
         pair: Bytes,
     },
-    /// A put of any other bucket.
-    Put {
-        bucket: Bucket,
-        key: Bytes,
-        value: Bytes,
-    },
-    /// A delete in any other bucket.
-    Delete { bucket: Bucket, key: Bytes },
+    /// A change of any other bucket.
+    Record(Box<Record>),
 }
 
+/// See [`Mutation::Record`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub bucket: Bucket,
+    pub key: Bytes,
+    /// `None` deletes the key.
+    pub value: Option<Bytes>,
+}
+
+// A slot is not larger than a cache line.
+const _: () = assert!(size_of::<std::sync::OnceLock<Mutation>>() <= 64);
+
 impl Mutation {
+    pub fn put(bucket: Bucket, key: Bytes, value: Bytes) -> Self {
+        let value = Some(value);
+        Mutation::Record(Box::new(Record { bucket, key, value }))
+    }
+
+    pub fn delete(bucket: Bucket, key: Bytes) -> Self {
+        let value = None;
+        Mutation::Record(Box::new(Record { bucket, key, value }))
+    }
+
     pub fn bucket(&self) -> Bucket {
         match self {
             Mutation::Pair { .. } => Bucket::Key,
-            Mutation::Put { bucket, .. } | Mutation::Delete { bucket, .. } => *bucket,
+            Mutation::Record(record) => record.bucket,
         }
     }
 
@@ -85,7 +103,7 @@ impl Mutation {
                 tombstone,
                 ..
             } => Cow::Owned(revision.to_bucket_key(*tombstone).as_bytes().to_vec()),
-            Mutation::Put { key, .. } | Mutation::Delete { key, .. } => Cow::Borrowed(key),
+            Mutation::Record(record) => Cow::Borrowed(&record.key),
         }
     }
 
@@ -93,8 +111,7 @@ impl Mutation {
     pub fn value(&self) -> Option<&Bytes> {
         match self {
             Mutation::Pair { pair, .. } => Some(pair),
-            Mutation::Put { value, .. } => Some(value),
-            Mutation::Delete { .. } => None,
+            Mutation::Record(record) => record.value.as_ref(),
         }
     }
 }
@@ -117,10 +134,7 @@ mod tests {
 
     #[test]
     fn a_delete_has_no_value() {
-        let delete = Mutation::Delete {
-            bucket: Bucket::Alarm,
-            key: Bytes::from_static(b"k"),
-        };
+        let delete = Mutation::delete(Bucket::Alarm, Bytes::from_static(b"k"));
         assert_eq!((delete.bucket(), delete.value()), (Bucket::Alarm, None));
         assert_eq!(delete.key().as_ref(), b"k");
     }

@@ -31,8 +31,9 @@ impl Size {
         self.high_water = self.high_water.max(self.in_use());
     }
 
-    pub(super) fn remove(&mut self, mutation: &Mutation) {
-        self.element_bytes = self.element_bytes.saturating_sub(element_bytes(mutation));
+    /// Takes a mutation's [`element_bytes`] off.
+    pub(super) fn remove(&mut self, bytes: u64) {
+        self.element_bytes = self.element_bytes.saturating_sub(bytes);
     }
 
     pub(super) fn in_use(&self) -> u64 {
@@ -49,13 +50,13 @@ impl Size {
     }
 }
 
-fn element_bytes(mutation: &Mutation) -> u64 {
+pub(super) fn element_bytes(mutation: &Mutation) -> u64 {
     let Some(value) = mutation.value() else {
         return 0;
     };
     let key = match mutation {
         Mutation::Pair { tombstone, .. } => crate::types::REVISION_LEN + usize::from(*tombstone),
-        Mutation::Put { key, .. } | Mutation::Delete { key, .. } => key.len(),
+        Mutation::Record(record) => record.key.len(),
     };
     let bytes = ELEMENT_HEADER_BYTES + (key + value.len()) as u64;
     if bytes > OVERFLOW_BYTES {

@@ -1,7 +1,8 @@
 //! gRPC's message framing: a flag byte, a length (u32 BE), the message.
 //!
 //! Bytes are buffered as they come, never by the length alone: a peer that promises 2 MiB and sends ten bytes costs
-//! [`FIRST_RESERVE_LEN`]. A message that lies whole in one DATA payload is copied once, into exactly its size.
+//! [`FIRST_RESERVE_LEN`], and later at most twice what it sent, because it may do so on every stream. A message that lies
+//! whole in one DATA payload is copied once, into exactly its size.
 
 use bytes::Bytes;
 
@@ -11,7 +12,7 @@ use super::{Code, Status};
 pub(crate) const PREFIX_LEN: usize = 5;
 
 /// What is reserved for a message of which only the beginning has come; the buffer then doubles.
-const FIRST_RESERVE_LEN: usize = 16 * 1024;
+const FIRST_RESERVE_LEN: usize = 128;
 
 /// The prefix of a message of `len` bytes. The caller keeps `len` below 4 GiB.
 pub(crate) fn prefix(len: u32) -> [u8; PREFIX_LEN] {

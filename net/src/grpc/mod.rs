@@ -18,6 +18,7 @@ pub(crate) mod deframer;
 pub(crate) mod keepalive;
 pub(crate) mod request;
 pub(crate) mod server;
+mod stalls;
 mod status;
 pub(crate) mod timeout;
 

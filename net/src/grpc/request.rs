@@ -1,5 +1,6 @@
 //! From a header list to a call, a plain request or a refusal; and a plain response back to a header list.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,10 @@ use super::{Code, Status, timeout};
 use crate::h2::Head;
 use crate::http::{Headers, HttpRequest, HttpResponse, Method, Version, split_target};
 use crate::metadata::Metadata;
+
+/// A refusal repeats no more than this of what the peer sent: a field of a few octets on the wire can name 4 KiB of the
+/// dynamic table, and each octet may take nine in `grpc-message`.
+const ECHO_LEN_MAX: usize = 256;
 
 /// What a request turned out to be.
 pub(super) enum Opening {
@@ -37,6 +42,11 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn is_head(&self) -> bool {
         self.method == Method::Head
+    }
+
+    /// Octets of memory it takes while its body is arriving, without the body.
+    pub(super) fn head_len(&self) -> usize {
+        self.target.len() + self.headers.memory_len() + size_of::<Self>()
     }
 
     pub(super) fn into_request(self) -> HttpRequest {
@@ -119,7 +129,7 @@ pub(super) fn open(head: Head) -> Opening {
     if head.method() != b"POST" {
         let message = format!(
             "Received a HEADERS frame with :method {:?} which should be POST",
-            String::from_utf8_lossy(head.method())
+            echo(head.method())
         );
         return refused(405, Code::Internal, message);
     }
@@ -132,7 +142,7 @@ pub(super) fn open(head: Head) -> Opening {
     }
     let inner = head.path().strip_prefix(b"/");
     if !inner.is_some_and(|inner| inner.contains(&b'/')) {
-        let path = String::from_utf8_lossy(head.path());
+        let path = echo(head.path());
         return refused(
             200,
             Code::Unimplemented,
@@ -143,7 +153,7 @@ pub(super) fn open(head: Head) -> Opening {
         .encoding
         .filter(|name| !matches!(*name, b"" | b"identity"));
     if let Some(name) = encoding {
-        let name = String::from_utf8_lossy(name);
+        let name = echo(name);
         let message = format!("grpc: Decompressor is not installed for grpc-encoding {name:?}");
         return refused(200, Code::Unimplemented, message);
     }
@@ -152,6 +162,11 @@ pub(super) fn open(head: Head) -> Opening {
         metadata: head.fields,
         timeout,
     }
+}
+
+/// What the peer sent, as text to repeat to it.
+fn echo(octets: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&octets[..octets.len().min(ECHO_LEN_MAX)])
 }
 
 fn refused(http: u16, code: Code, message: String) -> Opening {

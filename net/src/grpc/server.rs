@@ -14,14 +14,22 @@ use super::deadlines::Deadlines;
 use super::deframer::{self, Deframer, PREFIX_LEN};
 use super::keepalive::{KeepAlive, PingPolice, Silence};
 use super::request::{self, Opening};
+use super::stalls::Stalls;
 use super::{Code, Status, encode_message};
-use crate::h2::{Connection, ErrorCode, Event, Head, Key, Role};
+use crate::h2::{Connection, ErrorCode, Event, FixedFields, Head, Key, Role};
 use crate::http::HttpResponse;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::server::{CallId, ServerEvent};
 
 const CONTENT_TYPE: &[u8] = b"application/grpc";
+
+/// What precedes the messages of every answer, and what follows them if all went well.
+const ANSWER_HEAD: FixedFields = &[(b":status", b"200"), (b"content-type", CONTENT_TYPE)];
+const ANSWER_END_OK: FixedFields = &[(b"grpc-status", b"0")];
+
+/// Room for so many events is kept between reads.
+const KEEP_EVENTS: usize = 256;
 
 /// What a stream is to us.
 #[derive(Debug, Default)]
@@ -61,13 +69,14 @@ pub(crate) struct GrpcServer {
     limits: Arc<Limits>,
     h2: Connection<Call>,
     events: VecDeque<ServerEvent>,
-    /// Octets of header lists in `events`.
+    /// Octets of memory that `events` take.
     events_len: usize,
     /// Input that waits until `events` was taken.
     backlog: Vec<u8>,
     deadlines: Deadlines,
     police: PingPolice,
     keepalive: KeepAlive,
+    stalls: Stalls,
     accepted: Duration,
     now: Duration,
     /// The peer said GOAWAY: it will make no more calls.
@@ -87,6 +96,7 @@ impl GrpcServer {
             deadlines: Deadlines::default(),
             police: PingPolice::default(),
             keepalive: KeepAlive::new(now),
+            stalls: Stalls::default(),
             accepted,
             now,
             peer_is_leaving: false,
@@ -108,6 +118,7 @@ impl GrpcServer {
             self.backlog.extend_from_slice(input);
             self.read_backlog();
         }
+        self.stalls.on_read(&self.h2, self.now);
     }
 
     /// The peer will send nothing more, so no call of its can be answered: a client that half-closes a connection is
@@ -132,6 +143,9 @@ impl GrpcServer {
             Silence::Ping => self.h2.ping(*b"keepaliv"),
             Silence::Dead => self.on_eof(),
         }
+        if self.stalls.on_time(&self.h2, now, &self.limits) {
+            self.on_eof();
+        }
         if !self.h2.has_peer_settings() && now >= self.handshake_deadline() {
             self.on_eof();
         }
@@ -143,6 +157,7 @@ impl GrpcServer {
             self.deadlines.next_timeout(),
             self.keepalive.next_timeout(&self.limits),
             self.h2.next_timeout(),
+            self.stalls.next_timeout(&self.h2, self.now, &self.limits),
             handshake,
         ]
         .into_iter()
@@ -215,6 +230,10 @@ impl GrpcServer {
             } => self.on_call(key, path, metadata, timeout, is_end),
             Opening::Refused { http, status } => self.refuse(key, http, &status),
             Opening::Http(parts) => {
+                if !self.h2.hold(key, parts.head_len()) {
+                    self.h2.reset(key, ErrorCode::ENHANCE_YOUR_CALM);
+                    return;
+                }
                 self.set_kind(key, Kind::HttpBody(parts));
                 if is_end {
                     self.on_end(key);
@@ -239,8 +258,7 @@ impl GrpcServer {
             self.deadlines.push(deadline, key, streams.len(), is_live);
         }
         self.set_kind(key, Kind::Grpc);
-        self.events_len += event_len(&path, &metadata);
-        self.events.push_back(ServerEvent::Call {
+        self.push_event(ServerEvent::Call {
             id: CallId::from(key),
             path,
             metadata,
@@ -249,6 +267,11 @@ impl GrpcServer {
         if is_end {
             self.on_end(key);
         }
+    }
+
+    fn push_event(&mut self, event: ServerEvent) {
+        self.events_len += event_len(&event);
+        self.events.push_back(event);
     }
 
     fn set_kind(&mut self, key: Key, kind: Kind) {
@@ -289,7 +312,7 @@ impl GrpcServer {
                 .deframer
                 .poll_message(&mut octets, self.limits.message_bytes_max);
             match polled {
-                Ok(Some(payload)) => self.events.push_back(ServerEvent::Message {
+                Ok(Some(payload)) => self.push_event(ServerEvent::Message {
                     id: CallId::from(key),
                     payload,
                 }),
@@ -314,7 +337,7 @@ impl GrpcServer {
         match std::mem::take(&mut stream.ext.kind) {
             Kind::Grpc if stream.ext.deframer.is_between_messages() => {
                 stream.ext.kind = Kind::Grpc;
-                self.events.push_back(ServerEvent::HalfClose { id });
+                self.push_event(ServerEvent::HalfClose { id });
             }
             Kind::Grpc => {
                 stream.ext.kind = Kind::Grpc;
@@ -325,7 +348,7 @@ impl GrpcServer {
                     is_head: parts.is_head(),
                 };
                 let request = parts.into_request();
-                self.events.push_back(ServerEvent::Http { id, request });
+                self.push_event(ServerEvent::Http { id, request });
             }
             kind => stream.ext.kind = kind,
         }
@@ -347,7 +370,7 @@ impl GrpcServer {
     fn refuse_live(&mut self, key: Key, status: Status) {
         self.end_early(key, status);
         let id = CallId::from(key);
-        self.events.push_back(ServerEvent::Cancelled { id });
+        self.push_event(ServerEvent::Cancelled { id });
     }
 
     fn expire(&mut self, key: Key) {
@@ -377,7 +400,7 @@ impl GrpcServer {
     fn cancel(&mut self, key: Key, call: &Call) {
         if call.is_live() {
             let id = CallId::from(key);
-            self.events.push_back(ServerEvent::Cancelled { id });
+            self.push_event(ServerEvent::Cancelled { id });
         }
     }
 
@@ -400,10 +423,12 @@ impl GrpcServer {
         }
         if !call.has_head {
             call.has_head = true;
-            self.h2.send_head(key, |push| {
-                push(b":status", b"200");
-                push(b"content-type", CONTENT_TYPE);
-            });
+            self.h2.send_fixed_head(key, ANSWER_HEAD);
+        }
+        if self.h2.queued_len() > self.limits.output_overrun_bytes_max {
+            let message = "etcore: too much of other answers waits to be read";
+            self.refuse_live(key, Status::new(Code::ResourceExhausted, message));
+            return None;
         }
         Some(&mut self.h2.streams.get_mut(key)?.ext)
     }
@@ -478,6 +503,8 @@ impl GrpcServer {
         call.deframer = Deframer::default();
         if call.promised_len > 0 {
             self.h2.reset(key, ErrorCode::INTERNAL_ERROR);
+        } else if call.has_head && *status == Status::OK {
+            self.h2.send_fixed_end(key, ANSWER_END_OK);
         } else if call.has_head {
             self.h2.send_end(key, |push| push_status(status, push));
         } else {
@@ -526,6 +553,9 @@ impl GrpcServer {
                 return Some(event);
             }
             if self.backlog.is_empty() {
+                if self.events.capacity() > KEEP_EVENTS {
+                    self.events = VecDeque::new();
+                }
                 return None;
             }
             self.read_backlog();
@@ -537,16 +567,12 @@ impl GrpcServer {
 
     /// What an event held of the peer's windows and of our bounds is free again.
     fn on_event_taken(&mut self, event: &ServerEvent) {
+        self.events_len -= event_len(event);
         match event {
-            ServerEvent::Call { path, metadata, .. } => {
-                self.events_len -= event_len(path, metadata);
-            }
             ServerEvent::Message { id, payload } => {
                 self.h2.release(Key::from(*id), payload.len() + PREFIX_LEN);
             }
-            ServerEvent::Http { id, request } => {
-                self.h2.forget_held(Key::from(*id), request.body.len());
-            }
+            ServerEvent::Http { id, .. } => self.h2.forget_held(Key::from(*id), usize::MAX),
             _ => {}
         }
     }
@@ -555,7 +581,9 @@ impl GrpcServer {
         if self.is_dead {
             return 0;
         }
-        self.h2.poll_transmit(out, max)
+        let len = self.h2.poll_transmit(out, max);
+        self.stalls.on_transmit(&self.h2, self.now);
+        len
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -572,9 +600,15 @@ impl GrpcServer {
     }
 }
 
-/// What a call's headers count against `event_bytes_max`, besides the event itself.
-fn event_len(path: &Bytes, metadata: &Metadata) -> usize {
-    path.len() + metadata.records_len() + size_of::<ServerEvent>()
+/// What an event counts against `event_bytes_max`.
+fn event_len(event: &ServerEvent) -> usize {
+    let more = match event {
+        ServerEvent::Call { path, metadata, .. } => path.len() + metadata.records_len(),
+        ServerEvent::Message { payload, .. } => payload.len(),
+        ServerEvent::Http { request, .. } => request.memory_len(),
+        _ => 0,
+    };
+    size_of::<ServerEvent>() + more
 }
 
 fn push_status(status: &Status, push: &mut dyn FnMut(&[u8], &[u8])) {

@@ -13,11 +13,11 @@ use super::head::{Head, HeadReader};
 use super::input::Reading;
 use super::requests::Assembly;
 use super::settings::{PeerSettings, id};
-use super::stream::{Key, Segment, SendState, Waiting};
+use super::stream::{Block, FixedFields, Key, Segment, SendState, Waiting};
 use super::streams::Streams;
 use crate::hpack::{DEFAULT_TABLE_SIZE_BYTES, Decoder, Encoder};
 use crate::limits::{Allowance, Limits};
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, MetadataBuf};
 
 /// The largest stream id: a graceful GOAWAY names it before the real one is known.
 const STREAM_ID_MAX: u32 = (1 << 31) - 1;
@@ -114,6 +114,8 @@ pub(crate) struct Connection<X> {
     pub(super) reading: Reading,
     /// The beginning of a frame head or payload of which the rest has not come.
     pub(super) partial: Vec<u8>,
+    /// How many frames began, a header block counting as one.
+    pub(super) blocks: u64,
     /// The header block that CONTINUATION frames complete.
     pub(super) assembly: Option<Assembly>,
     pub(super) decoder: Decoder,
@@ -146,7 +148,7 @@ pub(crate) struct Connection<X> {
     /// A client's next id.
     pub(super) next_id: u32,
     pub(super) send_window: SendWindow,
-    /// Octets queued over all streams.
+    /// Octets queued over all streams, header lists included.
     pub(super) queued_len: usize,
     /// Streams whose queue fell below the low-water mark.
     pub(super) low: VecDeque<Key>,
@@ -169,6 +171,7 @@ impl<X: Default> Connection<X> {
                 Role::Client => Reading::Head,
             },
             partial: Vec::new(),
+            blocks: 0,
             assembly: None,
             decoder: Decoder::new(DEFAULT_TABLE_SIZE_BYTES),
             heads: HeadReader::new(),
@@ -210,15 +213,13 @@ impl<X: Default> Connection<X> {
     /// Queues what each side sends first: the client's preface, SETTINGS, the connection's window.
     fn introduce(&mut self) {
         let limits = &self.limits;
+        let streams_max = limits.streams_max();
         let mut entries = vec![
             (id::INITIAL_WINDOW_SIZE, limits.stream_window),
             (id::MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
         ];
         match self.role {
-            Role::Server if limits.concurrent_streams_max != u32::MAX => {
-                entries.push((id::MAX_CONCURRENT_STREAMS, limits.concurrent_streams_max));
-            }
-            Role::Server => {}
+            Role::Server => entries.push((id::MAX_CONCURRENT_STREAMS, streams_max)),
             Role::Client => {
                 self.control.extend_from_slice(PREFACE);
                 entries.push((id::ENABLE_PUSH, 0));
@@ -280,8 +281,21 @@ impl<X: Default> Connection<X> {
             return;
         };
         if stream.send.state == SendState::Head && stream.send.head.is_empty() {
-            let head = &mut stream.send.head;
-            fill(&mut |name, value| head.push(name, value));
+            let mut list = MetadataBuf::default();
+            fill(&mut |name, value| list.push(name, value));
+            self.queued_len += list.len();
+            stream.send.head = Block::List(list);
+            self.wake(key);
+        }
+    }
+
+    /// The same with fields that are always the same.
+    pub(crate) fn send_fixed_head(&mut self, key: Key, fields: FixedFields) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if stream.send.state == SendState::Head && stream.send.head.is_empty() {
+            stream.send.head = Block::Fixed(fields);
             self.wake(key);
         }
     }
@@ -315,8 +329,22 @@ impl<X: Default> Connection<X> {
             return;
         };
         if !stream.send.is_complete {
-            let tail = &mut stream.send.tail;
-            fill(&mut |name, value| tail.push(name, value));
+            let mut list = MetadataBuf::default();
+            fill(&mut |name, value| list.push(name, value));
+            self.queued_len += list.len();
+            stream.send.tail = Block::List(list);
+            stream.send.is_complete = true;
+            self.wake(key);
+        }
+    }
+
+    /// The same with trailers that are always the same.
+    pub(crate) fn send_fixed_end(&mut self, key: Key, fields: FixedFields) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if !stream.send.is_complete {
+            stream.send.tail = Block::Fixed(fields);
             stream.send.is_complete = true;
             self.wake(key);
         }
@@ -360,7 +388,7 @@ impl<X: Default> Connection<X> {
     pub(super) fn remove(&mut self, key: Key, how: How) -> Option<X> {
         let stream = self.streams.get(key)?;
         let (id, held, lent) = (stream.id, stream.recv.held, stream.recv.lent);
-        self.queued_len -= stream.send.queued_len;
+        self.queued_len -= stream.send.held_len();
         self.held_len -= held;
         self.lent_len -= lent as usize;
         if id != 0 {
@@ -444,12 +472,28 @@ impl<X: Default> Connection<X> {
         self.has_peer_settings
     }
 
+    /// Whether something waits to be written, a window permitting.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.control.is_empty() || self.queued_len > 0 || !self.ready.is_empty()
+    }
+
+    /// Whether a frame or header block has begun of which the rest has not come.
+    pub(crate) fn is_mid_block(&self) -> bool {
+        let is_between = matches!(self.reading, Reading::Head) && self.partial.is_empty();
+        !is_between || self.assembly.is_some()
+    }
+
+    /// Counts frames and header blocks that have begun.
+    pub(crate) fn block_count(&self) -> u64 {
+        self.blocks
+    }
+
     /// Counts frames that were work for a call, to tell keep-alive pings beside them from idle ones.
     pub(crate) fn work_frames(&self) -> u64 {
         self.work_frames
     }
 
-    /// Octets queued over all streams.
+    /// Octets queued over all streams, header lists included.
     pub(crate) fn queued_len(&self) -> usize {
         self.queued_len
     }
@@ -473,7 +517,18 @@ impl<X: Default> Connection<X> {
         };
         if stream.id != 0 && !is_listed && send.has_work() && !send.waits_for_window() {
             send.waiting = Waiting::Ready;
-            self.ready.push_back(key);
+            enlist(&mut self.ready, key, &self.streams);
         }
     }
+}
+
+/// Adds a stream to a list of those that wait. Streams that ended leave their key behind; the list is swept once those are
+/// the greater part, so a peer that opens and resets streams and never reads makes no list longer than its streams.
+pub(super) fn enlist<X: Default>(list: &mut VecDeque<Key>, key: Key, streams: &Streams<X>) {
+    /// Below this many nobody counts how many are stale.
+    const SWEEP_LEN_MIN: usize = 64;
+    if list.len() > SWEEP_LEN_MIN && list.len() / 2 > streams.len() {
+        list.retain(|key| streams.get(*key).is_some());
+    }
+    list.push_back(key);
 }

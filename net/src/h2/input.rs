@@ -17,6 +17,9 @@ const RAPID: std::time::Duration = std::time::Duration::from_secs(1);
 /// Window updates below this are worth nothing to anyone.
 const TINY_INCREMENT: u32 = 64;
 
+/// Changing the windows of this many streams costs a peer as much of `settings_rate` as a SETTINGS frame.
+const SLOTS_PER_SETTINGS: usize = 4096;
+
 /// GOAWAY may carry text; more than this of it is not kept.
 const DEBUG_LEN_MAX: usize = 256;
 
@@ -160,6 +163,7 @@ impl<X: Default> Connection<X> {
                 "header block interrupted, or CONTINUATION without one",
             ));
         }
+        self.blocks += u64::from(!is_continuation);
         if head.kind == kind::DATA {
             return self.on_data_head(head);
         }
@@ -175,7 +179,10 @@ impl<X: Default> Connection<X> {
             kind::RST_STREAM => self.on_reset(head, payload),
             kind::SETTINGS => self.on_settings(head, payload),
             kind::PING => self.on_ping(head, payload),
-            kind::GOAWAY => on_goaway(head, payload),
+            kind::GOAWAY => {
+                self.count_idle_frame()?;
+                on_goaway(head, payload)
+            }
             kind::WINDOW_UPDATE => self.on_window_update(head, payload),
             // §8.4: a client must not, and a server was told not to.
             kind::PUSH_PROMISE => Err(protocol("PUSH_PROMISE")),
@@ -425,6 +432,13 @@ impl<X: Default> Connection<X> {
         if self.role == Role::Client && self.peer.enable_push != 0 {
             return Err(protocol("a server asks for push"));
         }
+        // The walk over the streams is paid for by their number.
+        let walk = self.streams.slot_count() / SLOTS_PER_SETTINGS;
+        let is_walked = self.peer.initial_window != before.initial_window;
+        if is_walked && !self.allowances.settings.take_some(walk as u32, self.now) {
+            let code = ErrorCode::ENHANCE_YOUR_CALM;
+            return Err(Fault::Connection(code, "too many settings"));
+        }
         self.has_peer_settings = true;
         self.encoder.set_max_table_size(self.peer.header_table_size);
         self.on_initial_window(before.initial_window)?;
@@ -505,9 +519,7 @@ impl<X: Default> Connection<X> {
             return Err(protocol("WINDOW_UPDATE by nothing"));
         }
         let adjusted = self.send_window.adjust(i64::from(increment));
-        adjusted.map_err(|_| window_overflow())?;
-        self.wake_all_for_connection();
-        Ok(())
+        adjusted.map_err(|_| window_overflow())
     }
 
     // ---- what is allowed

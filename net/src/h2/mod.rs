@@ -36,4 +36,4 @@ pub(crate) use connection::{Connection, Event, Role};
 pub use frame::ErrorCode;
 pub(crate) use frame::PREFACE;
 pub(crate) use head::Head;
-pub(crate) use stream::Key;
+pub(crate) use stream::{FixedFields, Key};

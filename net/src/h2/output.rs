@@ -5,11 +5,10 @@
 //! one frame of every stream. Header blocks are encoded when they are written, as the peer decodes them in that order.
 
 use super::closed::How;
-use super::connection::{Connection, Role};
+use super::connection::{Connection, Role, enlist};
 use super::frame::{self, ErrorCode, FrameHead, HEAD_LEN, flag, kind};
-use super::stream::{Key, SendState, Waiting};
+use super::stream::{Block, Key, SendState, Waiting};
 use crate::hpack::Indexing;
-use crate::metadata::Records;
 
 /// Most of a stream's DATA per round, whatever larger frames the peer allows.
 const QUANTUM_LEN: usize = 16 * 1024;
@@ -35,7 +34,7 @@ impl<X: Default> Connection<X> {
         }
         self.open_waiting();
         while out.len() - start < max
-            && let Some(key) = self.ready.pop_front()
+            && let Some(key) = self.next_to_serve()
         {
             // However small `max` is, something is written, or the caller would take us for done.
             let room = match out.len() - start {
@@ -50,6 +49,20 @@ impl<X: Default> Connection<X> {
             out.append(&mut self.control);
         }
         out.len() - start
+    }
+
+    /// Whose turn it is. Streams that waited for the connection's window were ready before the others. They are taken out
+    /// one by one as the window lasts: an update of a few octets must not cost a walk over all of them.
+    fn next_to_serve(&mut self) -> Option<Key> {
+        while self.send_window.available() > 0
+            && let Some(key) = self.for_connection.pop_front()
+        {
+            let stream = self.streams.get(key);
+            if stream.is_some_and(|stream| stream.send.waiting == Waiting::ForConnection) {
+                return Some(key);
+            }
+        }
+        self.ready.pop_front()
     }
 
     /// Opens as many of a client's streams as the peer allows, in order.
@@ -84,14 +97,9 @@ impl<X: Default> Connection<X> {
         if send.state == SendState::Head {
             let ends = send.is_complete && send.queued_len == 0 && send.tail.is_empty();
             let frame_len_max = self.peer.frame_len_max as usize;
-            write_headers(
-                &mut self.encoder,
-                id,
-                ends,
-                frame_len_max,
-                send.head.iter(),
-                out,
-            );
+            write_headers(&mut self.encoder, id, ends, frame_len_max, &send.head, out);
+            self.queued_len -= send.head.len();
+            send.head = Block::Empty;
             self.work_frames += 1;
             send.state = SendState::Body;
             if ends {
@@ -106,7 +114,7 @@ impl<X: Default> Connection<X> {
             }
             if open == 0 {
                 send.waiting = Waiting::ForConnection;
-                self.for_connection.push_back(key);
+                enlist(&mut self.for_connection, key, &self.streams);
                 return Served::Done;
             }
             let len = send.queued_len.min(open).min(QUANTUM_LEN);
@@ -171,8 +179,16 @@ impl<X: Default> Connection<X> {
             out.extend_from_slice(&head.octets());
         } else {
             let frame_len_max = self.peer.frame_len_max as usize;
-            let tail = send.tail.iter();
-            write_headers(&mut self.encoder, stream.id, true, frame_len_max, tail, out);
+            let tail = std::mem::take(&mut send.tail);
+            self.queued_len -= tail.len();
+            write_headers(
+                &mut self.encoder,
+                stream.id,
+                true,
+                frame_len_max,
+                &tail,
+                out,
+            );
         }
         self.work_frames += 1;
         self.on_end_sent(key);
@@ -195,18 +211,6 @@ impl<X: Default> Connection<X> {
             self.remove(key, How::ResetByUs);
         }
     }
-
-    /// The connection's window opened: all that wait for it are ready again, in order.
-    pub(super) fn wake_all_for_connection(&mut self) {
-        while let Some(key) = self.for_connection.pop_front() {
-            if let Some(stream) = self.streams.get_mut(key)
-                && stream.send.waiting == Waiting::ForConnection
-            {
-                stream.send.waiting = Waiting::No;
-                self.wake(key);
-            }
-        }
-    }
 }
 
 /// Writes a header list as HEADERS and, if it is long, CONTINUATION frames.
@@ -215,15 +219,13 @@ fn write_headers(
     id: u32,
     ends_stream: bool,
     frame_len_max: usize,
-    fields: Records<'_>,
+    fields: &Block,
     out: &mut Vec<u8>,
 ) {
     let head_at = out.len();
     out.extend_from_slice(&[0; HEAD_LEN]);
     let block_at = out.len();
-    for (name, value) in fields {
-        encoder.encode(name, value, indexing(name), out);
-    }
+    fields.for_each(|name, value| encoder.encode(name, value, indexing(name), out));
     let end = if ends_stream { flag::END_STREAM } else { 0 };
     let block_len = out.len() - block_at;
     if block_len <= frame_len_max {
@@ -263,5 +265,148 @@ fn indexing(name: &[u8]) -> Indexing {
         b"authorization" | b"token" | b"cookie" | b"set-cookie" => Indexing::Never,
         b"grpc-timeout" | b"grpc-message" | b"content-length" | b"date" => Indexing::Without,
         _ => Indexing::Incremental,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::super::connection::Event;
+    use super::super::frame::PREFACE;
+    use super::*;
+    use crate::hpack::Encoder;
+    use crate::limits::{Limits, Rate};
+
+    /// A server's connection, and the client's coder.
+    struct Fixture {
+        h2: Connection<()>,
+        encoder: Encoder,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let endless = Rate {
+                burst: u32::MAX,
+                per_second: 0,
+            };
+            let limits = Limits {
+                reset_rate: endless,
+                ..Limits::default()
+            };
+            let h2 = Connection::new(Role::Server, Arc::new(limits), Duration::ZERO);
+            let mut fixture = Self {
+                h2,
+                encoder: Encoder::new(),
+            };
+            fixture.feed(PREFACE);
+            fixture.feed(&[0, 0, 0, kind::SETTINGS, 0, 0, 0, 0, 0]);
+            fixture.h2.poll_transmit(&mut Vec::new(), usize::MAX);
+            fixture
+        }
+
+        fn feed(&mut self, mut octets: &[u8]) -> Option<Key> {
+            let mut opened = None;
+            while let Some(event) = self.h2.poll_input(&mut octets) {
+                if let Event::Head { key, .. } = event {
+                    opened = Some(key);
+                }
+            }
+            assert_eq!(self.h2.failure(), None);
+            opened
+        }
+
+        fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Option<Key> {
+            let len = payload.len() as u32;
+            let head = FrameHead {
+                len,
+                kind,
+                flags,
+                stream,
+            };
+            self.feed(&[&head.octets()[..], payload].concat())
+        }
+
+        /// A request that is answered with `len` octets at once.
+        fn ask(&mut self, stream: u32, len: usize) {
+            let mut block = Vec::new();
+            for (name, value) in [(":method", "GET"), (":scheme", "http"), (":path", "/")] {
+                let (name, value) = (name.as_bytes(), value.as_bytes());
+                let indexing = Indexing::Incremental;
+                self.encoder.encode(name, value, indexing, &mut block);
+            }
+            let flags = flag::END_HEADERS | flag::END_STREAM;
+            let key = self.send(kind::HEADERS, flags, stream, &block);
+            let key = key.expect("a request");
+            self.h2.send_fixed_head(key, &[(b":status", b"200")]);
+            self.h2
+                .send_data(key, None, Bytes::from(vec![1; len]), true);
+            self.h2.send_end(key, |_| {});
+        }
+
+        fn transmit(&mut self) -> usize {
+            let mut out = Vec::new();
+            while self.h2.poll_transmit(&mut out, 16 * 1024) > 0 {}
+            out.len()
+        }
+    }
+
+    /// A thousand streams wait for the connection's window, and the peer opens it by a few octets at a time: each update
+    /// must cost the stream that goes on, not a walk over all.
+    #[test]
+    fn an_update_of_the_connection_window_touches_who_goes_on() {
+        let mut fixture = Fixture::new();
+        for number in 0..1000 {
+            fixture.ask(number * 2 + 1, 1000);
+        }
+        fixture.transmit();
+        let waiting = fixture.h2.for_connection.len();
+        assert_eq!((waiting, fixture.h2.ready.len()), (935, 0));
+        for _ in 0..100 {
+            let increment = 64u32.to_be_bytes();
+            fixture.send(kind::WINDOW_UPDATE, 0, 0, &increment);
+            assert_eq!(fixture.h2.for_connection.len(), waiting);
+            assert_eq!(fixture.transmit(), HEAD_LEN + 64);
+            assert_eq!(
+                (fixture.h2.for_connection.len(), fixture.h2.ready.len()),
+                (waiting, 0)
+            );
+        }
+        // They take turns: the first hundred that waited got 64 octets each.
+        let front = fixture.h2.for_connection[0];
+        let back = fixture.h2.for_connection[waiting - 1];
+        let left = |key| {
+            fixture
+                .h2
+                .streams
+                .get(key)
+                .map(|stream| stream.queued_len())
+        };
+        assert_eq!((left(front), left(back)), (Some(1000), Some(936)));
+        fixture.send(kind::WINDOW_UPDATE, 0, 0, &2_000_000u32.to_be_bytes());
+        fixture.transmit();
+        assert_eq!(fixture.h2.streams.len(), 0);
+        assert_eq!(fixture.h2.queued_len(), 0);
+    }
+
+    /// A peer that asks, resets what is answered and never reads leaves nothing behind.
+    #[test]
+    fn lists_forget_streams_that_ended() {
+        let mut fixture = Fixture::new();
+        for number in 0..10_000 {
+            fixture.ask(number * 2 + 1, 10);
+            if number >= 10 {
+                let cancel = ErrorCode::CANCEL.0.to_be_bytes();
+                fixture.send(kind::RST_STREAM, 0, number * 2 + 1, &cancel);
+            }
+        }
+        assert_eq!(fixture.h2.streams.len(), 10);
+        assert!(fixture.h2.ready.len() < 70, "{}", fixture.h2.ready.len());
+        assert_eq!(fixture.h2.queued_len(), 100);
+        fixture.transmit();
+        assert_eq!(fixture.h2.streams.len(), 0);
     }
 }

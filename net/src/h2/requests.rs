@@ -171,7 +171,7 @@ impl<X: Default> Connection<X> {
             return Err(Fault::Stream(id, ErrorCode::PROTOCOL_ERROR));
         }
         // §5.1.2. Retries of a refused stream are safe, and gRPC clients make them by themselves.
-        let is_full = self.streams.len() >= self.limits.concurrent_streams_max as usize;
+        let is_full = self.streams.len() >= self.limits.streams_max() as usize;
         if is_full || self.queued_len > self.limits.output_bytes_max {
             return Err(Fault::Stream(id, ErrorCode::REFUSED_STREAM));
         }

@@ -5,7 +5,7 @@
 //! repaid by the releases that follow; who finds it used up waits in line. The first in line always gets what it needs
 //! for its message to end, so nobody waits for ever, whatever the windows.
 
-use super::connection::Connection;
+use super::connection::{Connection, enlist};
 use super::flow::DEFAULT_WINDOW;
 use super::frame;
 use super::stream::Key;
@@ -46,6 +46,17 @@ impl<X: Default> Connection<X> {
         }
     }
 
+    /// The layer above keeps `len` octets of a stream's header list until [`Connection::forget_held`]. `false`: with them the
+    /// connection holds more than it may.
+    #[must_use]
+    pub(crate) fn hold(&mut self, key: Key, len: usize) -> bool {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.recv.held += len;
+            self.held_len += len;
+        }
+        self.held_len <= self.limits.buffer_bytes_max
+    }
+
     /// The message that arrives on a stream needs `missing` more octets before any can be released. If the window has
     /// not that much left, it is widened, now or when there is room.
     pub(crate) fn ask_room(&mut self, key: Key, missing: usize) {
@@ -56,7 +67,7 @@ impl<X: Default> Connection<X> {
         stream.recv.wanted = missing;
         if stream.recv.window.missing(missing) > 0 && !stream.recv.is_waiting {
             stream.recv.is_waiting = true;
-            self.want_room.push_back(key);
+            enlist(&mut self.want_room, key, &self.streams);
             self.lend_to_waiting();
         }
     }

@@ -5,13 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use super::flow::{RecvWindow, SendWindow};
-use crate::metadata::MetadataBuf;
-
-/// Buffers of a finished stream are kept for the next one up to this size.
-const KEEP_LEN: usize = 512;
-
-/// Segments of a finished stream are kept up to this number.
-const KEEP_SEGMENTS: usize = 8;
+use crate::metadata::{MetadataBuf, Records};
 
 /// Names a stream of one connection for good: a key of a stream that has ended finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +87,47 @@ impl Segment {
     }
 }
 
+/// Fields that are the same in every answer.
+pub(crate) type FixedFields = &'static [(&'static [u8], &'static [u8])];
+
+/// A header list that waits to be sent. The usual ones are constant and cost no memory; others are freed when sent.
+#[derive(Debug, Default)]
+pub(super) enum Block {
+    #[default]
+    Empty,
+    Fixed(FixedFields),
+    List(MetadataBuf),
+}
+
+impl Block {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Fixed(fields) => fields.is_empty(),
+            Self::List(list) => list.is_empty(),
+        }
+    }
+
+    /// Octets it takes of the connection's bound.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Empty | Self::Fixed(_) => 0,
+            Self::List(list) => list.len(),
+        }
+    }
+
+    pub(super) fn for_each(&self, mut give: impl FnMut(&[u8], &[u8])) {
+        match self {
+            Self::Empty => {}
+            Self::Fixed(fields) => fields.iter().for_each(|(name, value)| give(name, value)),
+            Self::List(list) => {
+                let records: Records<'_> = list.iter();
+                records.for_each(|(name, value)| give(name, value));
+            }
+        }
+    }
+}
+
 /// Our half of a stream.
 #[derive(Debug)]
 pub(super) struct SendHalf {
@@ -100,14 +135,17 @@ pub(super) struct SendHalf {
     pub(super) waiting: Waiting,
     pub(super) window: SendWindow,
     /// The fields of the first HEADERS, until sent.
-    pub(super) head: MetadataBuf,
-    pub(super) segments: VecDeque<Segment>,
+    pub(super) head: Block,
+    /// What is sent next. Most answers are this one segment.
+    first: Option<Segment>,
+    /// What follows it.
+    more: VecDeque<Segment>,
     /// What was sent ends inside a message.
     pub(super) is_mid_message: bool,
-    /// Octets in `segments`.
+    /// Octets in the segments.
     pub(super) queued_len: usize,
     /// The fields of the trailers, if there are any.
-    pub(super) tail: MetadataBuf,
+    pub(super) tail: Block,
     /// Nothing will be added: END_STREAM follows what is queued.
     pub(super) is_complete: bool,
     /// Report when the queue falls below the low-water mark.
@@ -120,22 +158,28 @@ impl SendHalf {
             state: SendState::Head,
             waiting: Waiting::No,
             window: SendWindow::new(window),
-            head: MetadataBuf::default(),
-            segments: VecDeque::new(),
+            head: Block::Empty,
+            first: None,
+            more: VecDeque::new(),
             is_mid_message: false,
             queued_len: 0,
-            tail: MetadataBuf::default(),
+            tail: Block::Empty,
             is_complete: false,
             reports_low_water: false,
         }
     }
 
-    /// Empties the buffers, keeping small ones.
+    /// Frees what a stream that has ended still holds: a slot without a stream has nothing on the heap.
     fn clear(&mut self) {
         self.drop_queue();
-        self.segments.shrink_to(KEEP_SEGMENTS);
-        self.head.clear(KEEP_LEN);
-        self.tail.clear(KEEP_LEN);
+        self.more = VecDeque::new();
+        self.head = Block::Empty;
+        self.tail = Block::Empty;
+    }
+
+    /// Octets that count against the connection's bound.
+    pub(super) fn held_len(&self) -> usize {
+        self.queued_len + self.head.len() + self.tail.len()
     }
 
     /// Makes it new; it was cleared.
@@ -151,7 +195,11 @@ impl SendHalf {
     /// Adds a piece, which is not empty.
     pub(super) fn push(&mut self, segment: Segment) {
         self.queued_len += segment.len();
-        self.segments.push_back(segment);
+        if self.first.is_none() {
+            self.first = Some(segment);
+        } else {
+            self.more.push_back(segment);
+        }
     }
 
     /// Moves up to `len` octets of the queue to `out`.
@@ -159,19 +207,20 @@ impl SendHalf {
         let mut left = len.min(self.queued_len);
         self.queued_len -= left;
         while left > 0
-            && let Some(segment) = self.segments.front_mut()
+            && let Some(segment) = &mut self.first
         {
             left -= segment.take(left, out);
             self.is_mid_message = segment.len() > 0 || !segment.ends_message;
             if segment.len() == 0 {
-                self.segments.pop_front();
+                self.first = self.more.pop_front();
             }
         }
     }
 
     /// Drops what is queued; returns how much it was.
     pub(super) fn drop_queue(&mut self) -> usize {
-        self.segments.clear();
+        self.first = None;
+        self.more.clear();
         std::mem::take(&mut self.queued_len)
     }
 
@@ -288,7 +337,7 @@ mod tests {
             assert_eq!(send.is_mid_message, is_mid_message);
         }
         assert_eq!(out, b"\x01\x02\x03\x04\x05abcde");
-        assert_eq!((send.queued_len, send.segments.len()), (0, 0));
+        assert!(send.queued_len == 0 && send.first.is_none() && send.more.is_empty());
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl<X: Default> Streams<X> {
         self.live
     }
 
+    /// How many slots a walk over all streams looks at.
+    pub(super) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Makes a stream. Its wire id comes with [`Streams::assign_id`].
     pub(super) fn insert(&mut self, send_window: u32, recv_window: u32, now: Duration) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {

@@ -3,6 +3,10 @@
 use super::dynamic_table::DynamicTable;
 use super::{DEFAULT_TABLE_SIZE_BYTES, Field, HpackError, huffman, integer, static_table};
 
+/// Buffers keep this much between blocks. Nearly every string is shorter, and a connection should not cost more for ever
+/// because of one that was not.
+const KEEP_LEN: usize = 4096;
+
 /// Decodes the header blocks of one connection, in the order they arrive.
 #[derive(Debug)]
 pub struct Decoder {
@@ -64,6 +68,8 @@ impl Decoder {
             sink,
         };
         let mut input = block;
+        self.name_buf.shrink_to(KEEP_LEN);
+        self.value_buf.shrink_to(KEEP_LEN);
         self.decode_size_updates(&mut input)?;
         while let Some(&first) = input.first() {
             if first & 0x80 != 0 {

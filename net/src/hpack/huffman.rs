@@ -131,6 +131,14 @@ pub(super) fn decode(mut input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackErr
         if bits_len <= 32 {
             refill(&mut input, &mut bits, &mut bits_len);
         }
+        // Nearly every symbol of real strings is short and whole.
+        let (octet, len) = CODE.short[(bits >> (64 - SHORT_LEN_MAX)) as usize];
+        if len != 0 && u32::from(len) <= bits_len {
+            out.push(octet);
+            bits <<= len;
+            bits_len -= u32::from(len);
+            continue;
+        }
         // Past the end of input the padding's ones are assumed to go on; they can then only look like the
         // beginning of EOS, or of a symbol that needs more bits than there are.
         let missing = if input.is_empty() {

@@ -28,6 +28,8 @@ pub struct Server {
     scanner: HeadScanner,
     /// The request line was looked at before the head was whole.
     is_line_checked: bool,
+    /// Before this position it does not end.
+    line_scanned: usize,
     event: Option<Event>,
     output: Output,
     is_eof: bool,
@@ -65,6 +67,7 @@ impl Server {
             state: State::Head,
             scanner: HeadScanner::default(),
             is_line_checked: false,
+            line_scanned: 0,
             event: None,
             output: Output::default(),
             is_eof: false,
@@ -170,6 +173,7 @@ impl Server {
             return self.await_head();
         };
         self.is_line_checked = false;
+        self.line_scanned = 0;
         let octets = self.input.split_to(end);
         match head::parse_request(&octets, &self.limits) {
             Ok(head) => self.begin_body(head),
@@ -188,6 +192,7 @@ impl Server {
         if empty_len > 0 {
             self.input.advance(empty_len);
             self.scanner = HeadScanner::default();
+            self.line_scanned = 0;
         }
     }
 
@@ -213,11 +218,13 @@ impl Server {
         if self.is_line_checked {
             return false;
         }
-        let Some(at) = self.input.iter().position(|&octet| octet == b'\n') else {
+        let unseen = &self.input[self.line_scanned..];
+        let Some(offset) = unseen.iter().position(|&octet| octet == b'\n') else {
+            self.line_scanned = self.input.len();
             return false;
         };
         self.is_line_checked = true;
-        head::is_hopeless(&self.input[..=at])
+        head::is_hopeless(&self.input[..=self.line_scanned + offset])
     }
 
     fn begin_body(&mut self, head: RequestHead) {

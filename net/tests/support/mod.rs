@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::hpack::{Decoder, Encoder, Indexing};
-use net::{ClientConnection, ClientEvent, Limits, Metadata, ServerConnection, ServerEvent};
+use net::{
+    CallId, ClientConnection, ClientEvent, Limits, Metadata, Rate, ServerConnection, ServerEvent,
+};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -36,7 +38,7 @@ impl Wire {
         }
     }
 
-    pub fn call(&mut self, path: &str) -> net::CallId {
+    pub fn call(&mut self, path: &str) -> CallId {
         let no_metadata = Metadata::default();
         let id = self.client.start_call(path, &no_metadata, None);
         id.expect("the connection takes calls")
@@ -278,4 +280,52 @@ impl RawPeer {
             reset.payload[..].try_into().expect("four"),
         ))
     }
+}
+
+pub const PROTOCOL_ERROR: u32 = 1;
+pub const FLOW_CONTROL_ERROR: u32 = 3;
+pub const STREAM_CLOSED: u32 = 5;
+pub const REFUSED_STREAM: u32 = 7;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+pub const FRAME_SIZE_ERROR: u32 = 6;
+pub const COMPRESSION_ERROR: u32 = 9;
+
+/// A rate that a test soon exceeds.
+pub const FEW: Rate = Rate {
+    burst: 5,
+    per_second: 1,
+};
+
+/// Of the request that the first event tells of.
+pub fn call_id(events: &[ServerEvent]) -> CallId {
+    match events.first() {
+        Some(ServerEvent::Call { id, .. } | ServerEvent::Http { id, .. }) => *id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The fields of the only HEADERS frame for `stream`.
+pub fn response(peer: &mut RawPeer, stream: u32) -> Vec<(String, String)> {
+    let frames = peer.frames();
+    let is_head = |frame: &&Frame| frame.kind == HEADERS && frame.stream == stream;
+    let heads: Vec<_> = frames.iter().filter(is_head).collect();
+    assert_eq!(heads.len(), 1, "{frames:?}");
+    peer.decode(&heads[0].payload)
+}
+
+pub fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let found = fields.iter().find(|(found, _)| found == name);
+    found.map(|(_, value)| &value[..])
+}
+
+/// Sends `octets` again and again, up to `count` times; returns how often it was fine, and the end.
+pub fn flood(peer: &mut RawPeer, octets: &[u8], count: usize) -> (usize, Option<(u32, String)>) {
+    for sent in 0..count {
+        peer.send(octets);
+        if let Some(failure) = peer.failure() {
+            return (sent, Some(failure));
+        }
+    }
+    (count, None)
 }

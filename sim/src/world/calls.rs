@@ -166,12 +166,13 @@ impl World {
 
 /// A finished scan's answer, or etcd's error if its revision was compacted under it.
 pub(super) fn step_scan(scan: &mut Scan, view: &View<'_>, units: usize) -> Option<Outcome> {
-    if view.compact_revision() > scan.revision {
-        return Some(failed(&RequestError::Compacted));
-    }
     let mut budget = engine::types::Budget::new(units);
-    let answer = scan.run.step(view.reader(), &mut budget)?;
-    Some(read(answer.revision, answer.kvs.iter().map(mvcc::decode)))
+    match scan.run.step(view.reader(), &mut budget) {
+        Ok(answer) => {
+            answer.map(|answer| read(answer.revision, answer.kvs.iter().map(mvcc::decode)))
+        }
+        Err(error) => Some(failed(&error)),
+    }
 }
 
 fn read(revision: i64, kvs: impl Iterator<Item = proto::mvccpb::KeyValue>) -> Outcome {

@@ -1,0 +1,238 @@
+//! The requests of a load, encoded, and what their answers must say.
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use proto::etcdserverpb::{PutRequest, RangeRequest, ResponseHeader};
+
+use crate::load::{LIMIT, Load, Op, Order};
+
+/// The first byte of each key, so that a load's keys are one prefix.
+const PREFIX: u8 = b'k';
+/// Behind all of them.
+const PREFIX_END: u8 = PREFIX + 1;
+
+const PUT: &str = "/etcdserverpb.KV/Put";
+const RANGE: &str = "/etcdserverpb.KV/Range";
+
+/// Any; the same in each run, so that runs are alike.
+const SEED: u64 = 0x5eed_0000_e7c0_4e00;
+
+/// Makes the requests of one load.
+#[derive(Debug)]
+pub(super) struct Requests {
+    load: Load,
+    value: Bytes,
+    random: SplitMix,
+    made_count: u64,
+}
+
+/// The fields of any KV response that are looked at; prost passes over the others.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Answer {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<ResponseHeader>,
+    /// Of a range: how many keys there are, whatever the limit.
+    #[prost(int64, tag = "4")]
+    pub(super) count: i64,
+}
+
+/// How many keys of `key_size_bytes` there can be, as far as a load may ask.
+pub fn key_space_max(key_size_bytes: usize) -> u64 {
+    let digits = u32::try_from(key_size_bytes.saturating_sub(1)).unwrap_or(u32::MAX);
+    10_u64.checked_pow(digits).unwrap_or(u64::MAX)
+}
+
+impl Requests {
+    pub(super) fn new(load: &Load) -> Self {
+        let mut random = SplitMix(SEED);
+        // Letters that do not compress to nothing, as etcd's tool sends.
+        let value = (0..load.value_size_bytes).map(|_| b'!' + (random.next() % 90) as u8);
+        Self {
+            load: *load,
+            value: value.collect(),
+            random,
+            made_count: 0,
+        }
+    }
+
+    /// The method that is called.
+    pub(super) fn path(&self) -> &'static str {
+        match self.load.op {
+            Op::Put | Op::Null => PUT,
+            Op::Get | Op::Count | Op::Limit => RANGE,
+        }
+    }
+
+    /// The next request's message.
+    pub(super) fn make(&mut self) -> Bytes {
+        let key_no = match self.load.order {
+            Order::Sequential => self.made_count % self.load.key_space.max(1),
+            Order::Random => self.random.next() % self.load.key_space.max(1),
+        };
+        self.made_count += 1;
+        let prefix = || RangeRequest {
+            key: Bytes::from_static(&[PREFIX]),
+            range_end: Bytes::from_static(&[PREFIX_END]),
+            ..RangeRequest::default()
+        };
+        match self.load.op {
+            Op::Put | Op::Null => encode(&PutRequest {
+                key: self.key(key_no),
+                value: self.value.clone(),
+                ..PutRequest::default()
+            }),
+            Op::Get => encode(&RangeRequest {
+                key: self.key(key_no),
+                ..RangeRequest::default()
+            }),
+            Op::Count => encode(&RangeRequest {
+                count_only: true,
+                ..prefix()
+            }),
+            Op::Limit => encode(&RangeRequest {
+                limit: LIMIT,
+                ..prefix()
+            }),
+        }
+    }
+
+    /// The count that each answer must give, if any.
+    pub(super) fn wanted_count(&self) -> Option<i64> {
+        match self.load.op {
+            Op::Put | Op::Null => None,
+            Op::Get => Some(1),
+            Op::Count | Op::Limit => i64::try_from(self.load.key_space).ok(),
+        }
+    }
+
+    /// `k` and the number in as many digits as the key has room for.
+    fn key(&self, key_no: u64) -> Bytes {
+        let size = self.load.key_size_bytes.max(1);
+        let mut key = BytesMut::zeroed(size);
+        key[0] = PREFIX;
+        let mut rest = key_no;
+        for digit in key[1..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        key.freeze()
+    }
+}
+
+/// Path and message of a read whose answer carries the revision and no key.
+pub(super) fn any_read() -> (&'static str, Bytes) {
+    let read = RangeRequest {
+        key: Bytes::from_static(&[PREFIX]),
+        range_end: Bytes::from_static(&[PREFIX_END]),
+        count_only: true,
+        ..RangeRequest::default()
+    };
+    (RANGE, encode(&read))
+}
+
+fn encode(message: &impl Message) -> Bytes {
+    Bytes::from(message.encode_to_vec())
+}
+
+/// Steele, Lea and Flood's SplitMix64: enough to spread keys, and no dependency.
+#[derive(Debug)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Extent;
+
+    fn requests(op: Op, order: Order) -> Requests {
+        Requests::new(&Load {
+            op,
+            order,
+            key_space: 3,
+            key_size_bytes: 4,
+            value_size_bytes: 20,
+            conn_count: 1,
+            client_count: 1,
+            warm_up: Extent::requests(0),
+            measured: Extent::requests(1),
+        })
+    }
+
+    #[test]
+    fn keys_in_order_begin_again() {
+        let mut puts = requests(Op::Put, Order::Sequential);
+        let made: Vec<PutRequest> = (0..4)
+            .map(|_| PutRequest::decode(puts.make()).unwrap())
+            .collect();
+        let keys: Vec<&[u8]> = made.iter().map(|put| put.key.as_ref()).collect();
+        assert_eq!(keys, [b"k000", b"k001", b"k002", b"k000"]);
+        assert!(made.iter().all(|put| put.value.len() == 20));
+        assert!(puts.wanted_count().is_none());
+    }
+
+    #[test]
+    fn random_keys_stay_in_the_space_and_repeat_with_the_seed() {
+        let keys = || -> Vec<Bytes> {
+            let mut gets = requests(Op::Get, Order::Random);
+            (0..100)
+                .map(|_| RangeRequest::decode(gets.make()).unwrap().key)
+                .collect()
+        };
+        let (first, second) = (keys(), keys());
+        assert_eq!(first, second);
+        for key in [b"k000", b"k001", b"k002"] {
+            assert!(first.iter().any(|k| k == key.as_slice()));
+        }
+        assert!(first.iter().all(|key| key.as_ref() < b"k003".as_slice()));
+    }
+
+    #[test]
+    fn ranges_cover_the_prefix() {
+        let mut counts = requests(Op::Count, Order::Random);
+        let count = RangeRequest::decode(counts.make()).unwrap();
+        assert!(count.count_only && count.key.as_ref() == b"k" && count.range_end.as_ref() == b"l");
+        assert_eq!(counts.wanted_count(), Some(3));
+        let limit = RangeRequest::decode(requests(Op::Limit, Order::Random).make()).unwrap();
+        assert_eq!(limit.limit, LIMIT);
+        assert!(!limit.count_only);
+    }
+
+    #[test]
+    fn an_answer_is_read_from_any_response() {
+        use proto::etcdserverpb::{PutResponse, RangeResponse};
+        let header = Some(ResponseHeader {
+            revision: 7,
+            ..ResponseHeader::default()
+        });
+        let put = PutResponse {
+            header,
+            ..PutResponse::default()
+        };
+        let answer = Answer::decode(encode(&put)).unwrap();
+        assert_eq!((answer.header, answer.count), (header, 0));
+        let range = RangeResponse {
+            header,
+            count: 9,
+            more: true,
+            ..RangeResponse::default()
+        };
+        let answer = Answer::decode(encode(&range)).unwrap();
+        assert_eq!((answer.header, answer.count), (header, 9));
+    }
+
+    #[test]
+    fn room_for_keys() {
+        assert_eq!(key_space_max(1), 1);
+        assert_eq!(key_space_max(8), 10_000_000);
+        assert_eq!(key_space_max(1_000), u64::MAX);
+    }
+}

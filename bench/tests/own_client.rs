@@ -1,0 +1,188 @@
+//! Runs our own client as a whole, against our null server, and, where it was built, against the real etcd.
+//! Nothing here looks at how fast anything is.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers are tests too")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_etcore-bench");
+
+/// A null server on a port of its own, ended with the test.
+struct NullServer {
+    child: Child,
+    address: String,
+}
+
+impl NullServer {
+    fn start() -> Self {
+        let mut child = Command::new(BENCH)
+            .args(["null-server", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").unwrap();
+        let address = address.split(',').next().unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn run(&self, flags: &str) -> Output {
+        Command::new(BENCH)
+            .args(["run", "--endpoint", &self.address])
+            .args(["--pid", &self.child.id().to_string()])
+            .args(flags.split_ascii_whitespace())
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for NullServer {
+    fn drop(&mut self) {
+        // It fails only if the server has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn json(output: &Output) -> Value {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn figure(line: &Value, name: &str) -> f64 {
+    line["metrics"][name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no {name} in {line}"))
+}
+
+#[test]
+fn a_counted_load_asks_exactly_what_it_was_told() {
+    let server = NullServer::start();
+    let flags = "--op null --conns 7 --in-flight 30 --ops 5000 --warm-up-ops 700 --json";
+    let line = json(&server.run(flags));
+    assert_eq!(line["requests"], 5_000);
+    assert_eq!(line["answered"], 5_700);
+    assert!(line["revision_increase"].is_null());
+    assert!(figure(&line, "requests_per_sec") > 0.0);
+    assert!(figure(&line, "server_cpu_us_per_request") > 0.0);
+    assert!(figure(&line, "client_cpu_us_per_request") > 0.0);
+    let percentiles = ["p50", "p90", "p99", "p999", "max"];
+    let latencies = percentiles.map(|name| figure(&line, &format!("latency_{name}_us")));
+    assert!(latencies.is_sorted(), "{latencies:?}");
+    assert!(figure(&line, "rss_anon_mib") > 0.0);
+}
+
+#[test]
+fn a_timed_load_ends_and_large_values_pass() {
+    let server = NullServer::start();
+    let flags = "--op null --conns 2 --depth 3 --seconds 0.2 --val-size 300000 --json";
+    let line = json(&server.run(flags));
+    assert!(line["measured_secs"].as_f64().unwrap() >= 0.2);
+    assert!(line["answered"].as_u64() >= line["requests"].as_u64());
+    let text = server.run("--op null --ops 100");
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.starts_with("null on 127.0.0.1:"), "{text}");
+    assert!(text.contains("latency_p50_us"), "{text}");
+}
+
+#[test]
+fn answers_that_cannot_be_true_end_the_load() {
+    let server = NullServer::start();
+    // A null server's answer holds no key.
+    let output = server.run("--op get --ops 100");
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("0 keys, there are 1"), "{error}");
+}
+
+#[test]
+fn two_null_servers_compare() {
+    let folder = TempDir::new().unwrap();
+    let server = format!("{BENCH} null-server --listen {{client-url}}");
+    let output = Command::new(BENCH)
+        .args([
+            "compare",
+            "--small",
+            "--rounds=1",
+            "--cases=null,null_depth1",
+        ])
+        .args(["--server-core=any", "--client-core=any", "--folder"])
+        .arg(folder.path())
+        .args(["--a", &server, "--b", &server])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().filter(|l| l.starts_with('{')).count(), 2);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// The real etcd and its tool, which `cargo xtask ci` builds.
+fn real() -> Option<(PathBuf, PathBuf)> {
+    let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat/bin");
+    let (etcd, tool) = (bin.join("etcd"), bin.join("benchmark"));
+    let is_built = etcd.exists() && tool.exists();
+    if !is_built {
+        println!("skipped: the real etcd was not built");
+    }
+    is_built.then_some((etcd, tool))
+}
+
+#[test]
+fn counts_agree_with_etcds_benchmark() {
+    let Some((etcd, tool)) = real() else { return };
+    let folder = TempDir::new().unwrap();
+    let output = Command::new(BENCH)
+        .args(["agree", "--small", "--rounds=2"])
+        .args(["--server-core=any", "--client-core=any", "--folder"])
+        .arg(folder.path())
+        .arg("--server")
+        .arg(&etcd)
+        .arg("--benchmark")
+        .arg(&tool)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    // Two rounds of 200 puts, many in flight and one by one; the tool's warm-ups are 100 at least.
+    let counts = "benchmark 1200, own 880";
+    assert!(text.contains(counts), "{text}");
+}
+
+#[test]
+fn floors_of_etcd_against_itself_print_every_promise() {
+    let Some((etcd, tool)) = real() else { return };
+    let folder = TempDir::new().unwrap();
+    let output = Command::new(BENCH)
+        .args(["floors", "--small", "--rounds=1"])
+        .args(["--server-core=any", "--client-core=any", "--folder"])
+        .arg(folder.path())
+        .arg("--etcd")
+        .arg(&etcd)
+        .arg("--etcore")
+        .arg(&etcd)
+        .arg("--benchmark")
+        .arg(&tool)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("{\"floors\""));
+    let line: Value = serde_json::from_str(line.unwrap()).unwrap();
+    let floors = line["floors"].as_array().unwrap();
+    assert_eq!(floors.len(), 13, "{text}");
+    for floor in floors {
+        assert!(floor["figure"]["median"].as_f64().unwrap() > 0.0, "{floor}");
+    }
+}

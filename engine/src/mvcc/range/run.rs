@@ -1,0 +1,141 @@
+//! A range answered as a whole: the list of its stored pairs.
+
+use bytes::Bytes;
+use proto::etcdserverpb::RangeRequest;
+
+use super::scan::{Next, Scan};
+use super::sort::Sorter;
+use super::{Content, RangeAnswer, Selection, without_value};
+use crate::mvcc::{Hold, Reader, RequestError};
+use crate::types::Budget;
+
+/// Bytes of a value that are compared or rewritten for one unit of budget.
+const VALUE_BYTES_PER_UNIT: usize = 1024;
+
+/// A range in progress.
+#[derive(Debug)]
+pub struct RangeRun {
+    scan: Scan,
+    stage: Stage,
+    /// What is answered so far.
+    kvs: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Collecting,
+    /// As `Collecting`, into a sorter.
+    Sorting(Sorter),
+    /// The sorter is full.
+    Merging(Sorter),
+}
+
+impl RangeRun {
+    /// # Errors
+    /// [`RequestError::FutureRev`], [`RequestError::Compacted`], and [`RequestError::InvalidSortOption`], which only
+    /// an entry can hold: [`crate::mvcc::check::range`] refuses it before.
+    pub fn new(request: &RangeRequest, reader: Reader<'_>) -> Result<Self, RequestError> {
+        Ok(RangeRun::of(Selection::new(request, reader)?))
+    }
+
+    pub(super) fn of(selection: Selection) -> Self {
+        let stage = match selection.is_plain() {
+            true => Stage::Collecting,
+            false => Stage::Sorting(Sorter::new(selection.target, selection.order)),
+        };
+        RangeRun {
+            scan: Scan::new(selection),
+            stage,
+            kvs: Vec::new(),
+        }
+    }
+
+    /// The main revision that is read, as [`RangeRun::hold`] wants it.
+    pub fn revision(&self) -> i64 {
+        self.scan.selection.at
+    }
+
+    /// Keeps the revision readable until the run is dropped.
+    ///
+    /// # Panics
+    /// If the hold is of another revision.
+    pub fn hold(&mut self, hold: Hold) {
+        self.scan.hold(hold);
+    }
+
+    /// Does a slice; answers when the range is whole.
+    ///
+    /// # Errors
+    /// [`RequestError::Compacted`] if the revision was compacted since the last slice and is not held.
+    pub fn step(
+        &mut self,
+        reader: Reader<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<RangeAnswer>, RequestError> {
+        let is_whole = match &mut self.stage {
+            Stage::Collecting => {
+                let (kvs, limit) = (&mut self.kvs, self.scan.selection.limit);
+                self.scan
+                    .step(reader, budget, |selection, key, version, _| {
+                        if kvs.len() < limit {
+                            kvs.push(selection.pair(reader, key, version));
+                        }
+                        Next::GoOn
+                    })?
+            }
+            Stage::Sorting(sorter) => {
+                let done = self
+                    .scan
+                    .step(reader, budget, |selection, key, version, _| {
+                        sorter.push(version, selection.pair(reader, key, version));
+                        Next::GoOn
+                    })?;
+                if done {
+                    sorter.finish();
+                    let empty = Sorter::new(self.scan.selection.target, self.scan.selection.order);
+                    self.stage = Stage::Merging(std::mem::replace(sorter, empty));
+                }
+                false
+            }
+            Stage::Merging(sorter) => merge(sorter, &self.scan.selection, &mut self.kvs, budget),
+        };
+        let goes_on = !is_whole && !budget.is_spent() && matches!(self.stage, Stage::Merging(_));
+        if goes_on {
+            return self.step(reader, budget);
+        }
+        Ok(is_whole.then(|| self.finish()))
+    }
+
+    fn finish(&mut self) -> RangeAnswer {
+        RangeAnswer {
+            kvs: std::mem::take(&mut self.kvs),
+            more: self.scan.picked() > self.scan.selection.limit,
+            count: self.scan.count(),
+            revision: self.scan.selection.revision,
+        }
+    }
+}
+
+/// Takes sorted pairs while the budget lasts; true once there are enough.
+fn merge(
+    sorter: &mut Sorter,
+    selection: &Selection,
+    kvs: &mut Vec<Bytes>,
+    budget: &mut Budget,
+) -> bool {
+    let wanted = sorter.len().min(selection.limit);
+    while kvs.len() < wanted {
+        let Some(pair) = sorter.next() else {
+            return true;
+        };
+        budget.spend(1 + pair.len() / VALUE_BYTES_PER_UNIT);
+        kvs.push(match selection.content {
+            Content::KeysByValue => without_value(&pair),
+            _ => pair,
+        });
+        if budget.is_spent() && kvs.len() < wanted {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,1 @@
+//! The published state from other threads.
