@@ -428,6 +428,26 @@ fn frames_and_header_blocks_that_do_not_end() {
     }
 }
 
+/// The beginning of a frame lay behind events that were not taken, and is found when they are.
+#[test]
+fn a_frame_that_does_not_end_behind_full_events() {
+    let limits = Limits {
+        keepalive_interval: None,
+        event_bytes_max: 1000,
+        ..Limits::default()
+    };
+    let mut peer = RawPeer::connect(limits.clone());
+    peer.open_call(1, 0, &[]);
+    let mut octets = frame(DATA, 0, 1, &[0; 1000]);
+    octets.extend(frame(DATA, 0, 1, &[0; 1000]));
+    octets.extend(&frame(PING, 0, 0, &[0; 8])[..12]);
+    peer.send(&octets);
+    assert_eq!(peer.server.next_timeout(), None);
+    assert_eq!(peer.events().len(), 401);
+    let due = peer.now + limits.block_timeout;
+    assert_eq!(peer.server.next_timeout(), Some(due));
+}
+
 /// A slow body is no stall as long as its frames come to their end.
 #[test]
 fn a_slow_client_is_served() {

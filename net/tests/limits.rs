@@ -78,6 +78,7 @@ fn frames_without_content() {
     };
     let floods = [
         frame(DATA, 0, 1, &[]),
+        frame(DATA, PADDED, 1, &[2, 0, 0]),
         frame(PRIORITY, 0, 9, &[0, 0, 0, 1, 0]),
         frame(0x77, 0, 0, b"what is this"),
         frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),

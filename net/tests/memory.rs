@@ -291,3 +291,46 @@ fn one_header_block_stays_within_its_share() {
     peer.events();
     assert!(live() - start < 2 * list_max, "{}", live() - start);
 }
+
+/// HTTP/1.1 has one request at a time: its head, its body, and what was pipelined behind it.
+#[test]
+fn an_http1_connection_keeps_one_request() {
+    let limits = small_limits();
+    let (head_max, body_max) = (
+        limits.header_list_bytes_max as usize,
+        limits.http_body_bytes_max,
+    );
+    for framing in ["Content-Length: 200000", "Transfer-Encoding: chunked"] {
+        let is_chunked = framing.starts_with('T');
+        let start = live();
+        let mut peer = RawPeer::silent(limits.clone());
+        reset_peak();
+        let cookie = "c".repeat(60_000);
+        let head = format!("POST /p HTTP/1.1\r\nHost: a\r\n{framing}\r\nCookie: {cookie}\r\n\r\n");
+        peer.send(head.as_bytes());
+        let piece = [&b"3e8\r\n"[..], &[b'x'; 1000], b"\r\n"].concat();
+        let piece = if is_chunked {
+            &piece[..]
+        } else {
+            &[b'x'; 1000]
+        };
+        for _ in 0..200 {
+            peer.send(piece);
+        }
+        if is_chunked {
+            peer.send(b"0\r\n\r\n");
+        }
+        // It is whole and not taken; more follows.
+        for _ in 0..200 {
+            peer.send(&[b'y'; 1000]);
+        }
+        let reached = peak() - start;
+        println!("{framing}: {reached} octets");
+        assert!(reached > body_max + cookie.len(), "{reached}");
+        let head_and_body = head_max + body_max;
+        assert!(reached < 2 * head_and_body + 3 * 64 * 1024, "{reached}");
+        assert!(
+            matches!(&peer.events()[..], [ServerEvent::Http { request, .. }] if request.body.len() == body_max)
+        );
+    }
+}

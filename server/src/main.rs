@@ -1,10 +1,10 @@
 //! The program `etcore`: an etcd for latency-sensitive deployments.
 //!
-//! Reads its flags, starts one executor, runs the member on it, and ends as etcd's process does: by the signal that
+//! Reads its flags, starts an executor on the main thread, runs the member on it, and ends as etcd's process does: by the signal that
 //! asked for it, or with code 1 and one log line that says why.
 #![forbid(unsafe_code)]
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use driver::{ExecutorConfig, Mailbox};
 use server::config::{self, Config, Startup};
@@ -41,7 +41,7 @@ fn run(config: Config) -> Result<i32, String> {
     let signals = catch_signals().map_err(|error| format!("cannot catch signals: {error}"))?;
     let executor = ExecutorConfig::new("etcore-0");
     let ended = driver::run(executor, || async move {
-        member::run(Rc::new(config), signals).await
+        member::run(Arc::new(config), signals).await
     });
     match ended {
         Ok(Ok(signal)) => Ok(signal),

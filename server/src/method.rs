@@ -26,6 +26,7 @@ impl Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
     Range,
+    RangeStream,
     Put,
     DeleteRange,
     Txn,
@@ -134,7 +135,11 @@ pub const METHODS: &[Method] = &[
     serves("/etcdserverpb.KV/DeleteRange", Served::DeleteRange),
     serves("/etcdserverpb.KV/Put", Served::Put),
     serves("/etcdserverpb.KV/Range", Served::Range),
-    stream("/etcdserverpb.KV/RangeStream", Shape::ServerStream),
+    Method {
+        path: "/etcdserverpb.KV/RangeStream",
+        shape: Shape::ServerStream,
+        served: Some(Served::RangeStream),
+    },
     serves("/etcdserverpb.KV/Txn", Served::Txn),
     serves("/etcdserverpb.Lease/LeaseGrant", Served::LeaseGrant),
     stream("/etcdserverpb.Lease/LeaseKeepAlive", Shape::BidiStream),

@@ -28,7 +28,7 @@ mod space;
 
 pub use arena::{Arena, PageNo};
 pub use cursor::{Cursor, Step};
-pub use space::{Reader, Readers, Snapshot, Space};
+pub use space::{Reader, Readers, Snapshot, Space, Stay};
 
 /// What `publish.rs` synchronizes with. Its model test compiles that file with shuttle's types in this place.
 mod sync {

@@ -32,6 +32,9 @@ pub struct Space<L, const SIZE: usize> {
     leaving: Vec<PageNo>,
     /// The same of published batches, oldest first.
     retired: VecDeque<Retired>,
+    /// Pins are ignored: a bug for the simulator to find.
+    #[cfg(feature = "sabotage")]
+    reuses_pinned: bool,
     layout: PhantomData<L>,
 }
 
@@ -54,6 +57,8 @@ impl<L: Layout<SIZE>, const SIZE: usize> Default for Space<L, SIZE> {
             free: Vec::new(),
             leaving: Vec::new(),
             retired: VecDeque::new(),
+            #[cfg(feature = "sabotage")]
+            reuses_pinned: false,
             layout: PhantomData,
         }
     }
@@ -61,11 +66,11 @@ impl<L: Layout<SIZE>, const SIZE: usize> Default for Space<L, SIZE> {
 
 impl<L: Layout<SIZE>, const SIZE: usize> Space<L, SIZE> {
     /// All pages, for reading by the writer.
-    pub fn arena(&self) -> &Arena<SIZE> {
+    pub(crate) fn arena(&self) -> &Arena<SIZE> {
         self.owner.arena()
     }
 
-    pub fn page(&self, no: PageNo) -> &[u8; SIZE] {
+    pub(crate) fn page(&self, no: PageNo) -> &[u8; SIZE] {
         self.arena().page(no)
     }
 
@@ -121,6 +126,12 @@ impl<L: Layout<SIZE>, const SIZE: usize> Space<L, SIZE> {
     /// Makes pages that no pin reaches any more free again.
     pub fn reclaim(&mut self) {
         let oldest = self.registry.oldest();
+        #[cfg(feature = "sabotage")]
+        let oldest = if self.reuses_pinned {
+            self.batch
+        } else {
+            oldest
+        };
         while let Some(batch) = self.retired.pop_front_if(|batch| batch.version <= oldest) {
             for no in batch.pages {
                 self.owner.free(no);
@@ -145,6 +156,13 @@ impl<L: Layout<SIZE>, const SIZE: usize> Space<L, SIZE> {
     /// The oldest version that a pin may reach, the newest published one if there is no pin.
     pub fn oldest(&self) -> u64 {
         self.registry.oldest()
+    }
+
+    /// From now on pages are used again while they are pinned. Only for readers on the writer's own thread: others would
+    /// race with it.
+    #[cfg(feature = "sabotage")]
+    pub fn reuse_pinned_pages(&mut self) {
+        self.reuses_pinned = true;
     }
 
     /// Pages in the tree, those that pins hold back included.
@@ -190,15 +208,51 @@ impl<const SIZE: usize> Reader<SIZE> {
     /// Pins the newest state; `None` before the first one is published. Held for a slice, never across a wait.
     pub fn pin(&mut self) -> Option<Snapshot<'_, SIZE>> {
         let slot = self.slot.as_mut()?;
-        let root = self.registry.pin(slot);
+        let meta = meta_of(self.registry.pin(slot));
         let snapshot = Snapshot {
             arena: &self.arena,
-            registry: &self.registry,
-            slot,
-            // A published root is a page number.
-            meta: PageNo(u32::try_from(root).unwrap_or_default()),
+            pin: Some((&self.registry, slot)),
+            meta,
         };
-        (snapshot.meta != PageNo::NONE).then_some(snapshot)
+        (meta != PageNo::NONE).then_some(snapshot)
+    }
+
+    /// As [`Reader::pin`], for as long as the answer lives.
+    pub fn stay(mut self) -> Option<Stay<SIZE>> {
+        let slot = self.slot.as_mut()?;
+        let meta = meta_of(self.registry.pin(slot));
+        (meta != PageNo::NONE).then_some(Stay { reader: self, meta })
+    }
+}
+
+/// A published root is a page number.
+fn meta_of(root: u64) -> PageNo {
+    PageNo(u32::try_from(root).unwrap_or_default())
+}
+
+/// A reader that keeps its pin. Dropping it ends the pin and gives the handle back.
+#[derive(Debug)]
+pub struct Stay<const SIZE: usize> {
+    reader: Reader<SIZE>,
+    meta: PageNo,
+}
+
+impl<const SIZE: usize> Stay<SIZE> {
+    /// The state that was pinned.
+    pub fn snapshot(&self) -> Snapshot<'_, SIZE> {
+        Snapshot {
+            arena: &self.reader.arena,
+            pin: None,
+            meta: self.meta,
+        }
+    }
+
+    /// Ends the pin.
+    pub fn leave(mut self) -> Reader<SIZE> {
+        if let Some(slot) = &mut self.reader.slot {
+            self.reader.registry.unpin(slot);
+        }
+        self.reader
     }
 }
 
@@ -214,8 +268,8 @@ impl<const SIZE: usize> Drop for Reader<SIZE> {
 #[derive(Debug)]
 pub struct Snapshot<'a, const SIZE: usize> {
     arena: &'a Arena<SIZE>,
-    registry: &'a Registry,
-    slot: &'a mut SlotNo,
+    /// `None`: somebody else keeps the pin for as long as this lives.
+    pin: Option<(&'a Registry, &'a mut SlotNo)>,
     meta: PageNo,
 }
 
@@ -225,14 +279,16 @@ impl<const SIZE: usize> Snapshot<'_, SIZE> {
         self.meta
     }
 
-    pub fn arena(&self) -> &Arena<SIZE> {
+    pub(crate) fn arena(&self) -> &Arena<SIZE> {
         self.arena
     }
 }
 
 impl<const SIZE: usize> Drop for Snapshot<'_, SIZE> {
     fn drop(&mut self) {
-        self.registry.unpin(self.slot);
+        if let Some((registry, slot)) = &mut self.pin {
+            registry.unpin(slot);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ mod version;
 
 pub use key_range::KeyRange;
 pub use read::Reading;
-pub use snapshot::{IndexReader, IndexReaders, IndexSnapshot, NOTE_LEN_MAX};
+pub use snapshot::{IndexReader, IndexReaders, IndexSnapshot, IndexStay, NOTE_LEN_MAX};
 pub use version::Version;
 
 use page::{LIVE, NEWEST};

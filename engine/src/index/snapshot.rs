@@ -8,7 +8,7 @@
 //!
 //! The note is whatever else readers must find together with the index; what it says is the publisher's business.
 
-use crate::cow::{PageNo, Reader, Readers, Snapshot};
+use crate::cow::{PageNo, Reader, Readers, Snapshot, Stay};
 
 use super::Index;
 use super::page::{PAGE_SIZE, Page, get_u32, put_u32};
@@ -55,6 +55,12 @@ impl Index {
         self.tree.space.batch()
     }
 
+    /// A bug for the simulator to find: [`crate::view::Sabotage::ReusePinnedPages`].
+    #[cfg(feature = "sabotage")]
+    pub fn reuse_pinned_pages(&mut self) {
+        self.tree.space.reuse_pinned_pages();
+    }
+
     /// True if no reader can see a state older than the one published as `version`, which is published.
     pub fn is_out_of_reach(&self, version: u64) -> bool {
         self.tree.space.oldest() >= version
@@ -80,6 +86,27 @@ impl IndexReader {
     /// The newest published state; `None` if there is none. Held for a slice, never across a wait.
     pub fn pin(&mut self) -> Option<IndexSnapshot<'_>> {
         self.0.pin().map(IndexSnapshot)
+    }
+
+    /// As [`IndexReader::pin`], for as long as the answer lives.
+    pub fn stay(self) -> Option<IndexStay> {
+        self.0.stay().map(IndexStay)
+    }
+}
+
+/// A reader that keeps its pin.
+#[derive(Debug)]
+pub struct IndexStay(Stay<PAGE_SIZE>);
+
+impl IndexStay {
+    /// The state that was pinned.
+    pub fn snapshot(&self) -> IndexSnapshot<'_> {
+        IndexSnapshot(self.0.snapshot())
+    }
+
+    /// Ends the pin.
+    pub fn leave(self) -> IndexReader {
+        IndexReader(self.0.leave())
     }
 }
 

@@ -152,6 +152,11 @@ impl Kv {
         self.compactor.can_step(&self.index)
     }
 
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn index_mut(&mut self) -> &mut Index {
+        &mut self.index
+    }
+
     /// Shows all changes to readers on other threads, and a note with them.
     pub(crate) fn show(&mut self, note: &[u8]) {
         self.index.publish(note);

@@ -320,6 +320,12 @@ impl Node {
         self.messages.pop_front()
     }
 
+    /// Plants a bug, for the simulator.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, sabotage: crate::view::Sabotage) {
+        self.state.sabotage(sabotage);
+    }
+
     /// Where readers come from, on this thread and all others: they see the state after a whole entry, and every entry
     /// that was replied to.
     pub fn views(&self) -> &Views {

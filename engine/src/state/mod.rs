@@ -236,9 +236,12 @@ impl State {
         self.is_published = true;
     }
 
-    /// True if something changed since the last publication.
-    pub fn is_published(&self) -> bool {
-        self.is_published
+    /// Plants a bug.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, sabotage: crate::view::Sabotage) {
+        match sabotage {
+            crate::view::Sabotage::ReusePinnedPages => self.kv.index_mut().reuse_pinned_pages(),
+        }
     }
 
     /// Begins to apply one entry; `None` is a leader's first one, which asks for nothing.

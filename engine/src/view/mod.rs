@@ -37,7 +37,7 @@ pub use raft_facts::RaftFacts;
 
 pub use crate::mvcc::Hold;
 
-use crate::index::{IndexReader, IndexReaders};
+use crate::index::{IndexReader, IndexReaders, IndexStay};
 use crate::mvcc::HoldTable;
 use crate::tail::TailReader;
 use raft_facts::SharedFacts;
@@ -105,9 +105,53 @@ impl ViewReader {
         PinnedView::new(facts, pages, &self.shared.tail)
     }
 
+    /// Pins the newest published state for as long as the answer lives, across waits. Only for what must read one state
+    /// throughout, under a deadline: all memory that later states give up stays, and no compaction's sweep ends.
+    pub fn stay(self) -> StayingView {
+        let facts = self.shared.facts.load();
+        let pages = self.index.stay();
+        let pages = pages.expect("a state publishes itself before it gives out readers");
+        StayingView {
+            facts,
+            pages,
+            shared: self.shared,
+        }
+    }
+
     /// Keeps `revision` readable until the hold is dropped, for a run that goes on across waits. `None` if the revision
     /// is compacted already, or if there are too many holds: [`PinnedView::compact_revision`] of a later pin tells.
     pub fn hold(&self, revision: i64) -> Option<Hold> {
         self.shared.holds.hold(revision)
     }
+}
+
+/// A reader that stays in one state. See [`ViewReader::stay`].
+#[derive(Debug)]
+pub struct StayingView {
+    facts: RaftFacts,
+    pages: IndexStay,
+    shared: Arc<Shared>,
+}
+
+impl StayingView {
+    /// The state that was pinned.
+    pub fn view(&self) -> PinnedView<'_> {
+        PinnedView::new(self.facts, self.pages.snapshot(), &self.shared.tail)
+    }
+
+    /// Ends the pin.
+    pub fn leave(self) -> ViewReader {
+        ViewReader {
+            index: self.pages.leave(),
+            shared: self.shared,
+        }
+    }
+}
+
+/// Bugs that the simulator plants, to show that it would find them.
+#[cfg(feature = "sabotage")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Pages of the index are used again while a pin reaches them. Only for readers on the node's own thread.
+    ReusePinnedPages,
 }

@@ -118,7 +118,6 @@ impl GrpcServer {
             self.backlog.extend_from_slice(input);
             self.read_backlog();
         }
-        self.stalls.on_read(&self.h2, self.now);
     }
 
     /// The peer will send nothing more, so no call of its can be answered: a client that half-closes a connection is
@@ -177,6 +176,7 @@ impl GrpcServer {
             };
             self.on_event(event);
         }
+        self.stalls.on_read(&self.h2, self.now);
         if self.h2.failure().is_some() {
             self.cancel_all();
             return &[];

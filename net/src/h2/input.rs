@@ -279,6 +279,9 @@ impl<X: Default> Connection<X> {
         data.payload_left = payload_left;
         data.padding_left = u32::from(padding);
         self.reading = Reading::Data(data);
+        if payload_left == 0 && !data.ends_stream {
+            self.count_idle_frame()?;
+        }
         // Padding counts as data (§6.9.1) and is consumed as it comes.
         if let Some(key) = data.key {
             self.reopen_window(key, usize::from(padding) + 1);
@@ -433,9 +436,10 @@ impl<X: Default> Connection<X> {
             return Err(protocol("a server asks for push"));
         }
         // The walk over the streams is paid for by their number.
-        let walk = self.streams.slot_count() / SLOTS_PER_SETTINGS;
+        let walk = (self.streams.slot_count() / SLOTS_PER_SETTINGS) as u32;
+        let walk = walk.min(self.limits.settings_rate.burst / 2);
         let is_walked = self.peer.initial_window != before.initial_window;
-        if is_walked && !self.allowances.settings.take_some(walk as u32, self.now) {
+        if is_walked && !self.allowances.settings.take_some(walk, self.now) {
             let code = ErrorCode::ENHANCE_YOUR_CALM;
             return Err(Fault::Connection(code, "too many settings"));
         }

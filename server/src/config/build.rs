@@ -9,7 +9,9 @@ use super::flags::FlagValue;
 use super::refusal::{Refusal, exit_of};
 use super::syntax::FlagSet;
 use super::url::{ListenUrl, Url};
-use super::{Allowed, ClusterState, Config, Keepalive, Notices, SocketOptions, Startup};
+use super::{
+    Allowed, ClusterState, Config, Keepalive, Notices, ShardPlacement, SocketOptions, Startup,
+};
 use crate::logging::{Level, record};
 
 pub(super) const DEFAULT_NAME: &str = "default";
@@ -115,6 +117,12 @@ impl Builder {
                 // etcd takes zero for "not given".
                 Duration::ZERO => Duration::from_millis(300),
                 other => other,
+            },
+            shard_count: checked.shard_count,
+            shard_placement: match self.set.text("shard-placement").as_str() {
+                "spread" => ShardPlacement::Spread,
+                "log" => ShardPlacement::Log,
+                _ => ShardPlacement::Auto,
             },
         })
     }
@@ -350,6 +358,8 @@ mod tests {
         assert_eq!(config.keepalive.client_interval_min, Duration::from_secs(5));
         assert_eq!(config.snapshot_count, 10_000);
         assert_eq!(config.log, LogOptions::default());
+        assert_eq!(config.shard_count, None);
+        assert_eq!(config.shard_placement, ShardPlacement::Auto);
         assert_eq!(
             (&config.cors, &config.host_whitelist),
             (&Allowed::Any, &Allowed::Any)

@@ -1,8 +1,10 @@
 //! The checks of the flags alone, in etcd's order and with its texts.
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::SHARD_COUNT_MAX;
 use super::build::{Builder, DEFAULT_NAME};
 use super::flags::FlagValue;
 use super::go;
@@ -21,6 +23,7 @@ pub(super) struct Checked {
     pub(super) advertise_client: Vec<Url>,
     pub(super) heartbeat_ms: u64,
     pub(super) election_ms: u64,
+    pub(super) shard_count: Option<NonZeroUsize>,
 }
 
 impl Builder {
@@ -57,6 +60,7 @@ impl Builder {
             advertise_client,
             heartbeat_ms,
             election_ms,
+            shard_count: self.shard_count()?,
         })
     }
 
@@ -148,6 +152,16 @@ impl Builder {
             return Ok((heartbeat, election));
         };
         Err(Refusal::Flags(text))
+    }
+
+    fn shard_count(&self) -> Result<Option<NonZeroUsize>, Refusal> {
+        let given = self.set.unsigned("shards");
+        match usize::try_from(given) {
+            Ok(count) if count <= SHARD_COUNT_MAX => Ok(NonZeroUsize::new(count)),
+            _ => Err(Refusal::Flags(format!(
+                "--shards[{given}] should be at most {SHARD_COUNT_MAX}"
+            ))),
+        }
     }
 
     fn check_compaction_mode(&self) -> Result<(), Refusal> {
@@ -251,6 +265,7 @@ mod tests {
     fn refusals_of_flags_have_etcds_texts() {
         let cases: &[(&[&str], &str)] = &[
             (&["--logger=foo"], "unknown logger option \"foo\""),
+            (&["--shards=129"], "--shards[129] should be at most 128"),
             (
                 &["--logger=capnslog"],
                 "--logger=capnslog is removed in v3.5",

@@ -31,6 +31,7 @@ mod usage;
 
 use std::io::Write as _;
 use std::net::{IpAddr, UdpSocket};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// The time for queueing, computing and the disk within the deadline of a proposal.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// The largest `--shards`. Each shard has a slot among the readers of the state, of which there are 256.
+pub const SHARD_COUNT_MAX: usize = 128;
 
 /// `--initial-cluster-state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,17 @@ impl Allowed {
     }
 }
 
+/// `--shard-placement`: which shard serves a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardPlacement {
+    /// The log shard while its core has room, then the least loaded one.
+    Auto,
+    /// One after the other.
+    Spread,
+    /// Always the log shard.
+    Log,
+}
+
 /// Everything the flags decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -120,6 +135,9 @@ pub struct Config {
     pub log: LogOptions,
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,
+    /// Executors that serve connections; `None` is one for each CPU.
+    pub shard_count: Option<NonZeroUsize>,
+    pub shard_placement: ShardPlacement,
 }
 
 impl Config {

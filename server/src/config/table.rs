@@ -1,4 +1,4 @@
-//! The rows: every flag of etcd 3.7.
+//! The rows: every flag of etcd 3.7, and a few of etcore's own.
 
 use super::flags::{Flag, Kind, Support};
 
@@ -13,6 +13,16 @@ const fn full(name: &'static str, kind: Kind, default: &'static str, help: &'sta
         kind,
         default,
         support: Support::Full,
+        help,
+    }
+}
+
+const fn own(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
+    Flag {
+        name,
+        kind,
+        default,
+        support: Support::Own,
         help,
     }
 }
@@ -40,7 +50,7 @@ const fn ignored(name: &'static str) -> Flag {
 const URLS: Kind = Kind::Urls { except: "" };
 const LOG_ROTATION: &str = "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}";
 
-/// All flags of etcd 3.7, honoured ones first.
+/// All flags of etcd 3.7, honoured ones first, and etcore's own.
 #[rustfmt::skip]
 pub(super) static FLAGS: &[Flag] = &[
     full("name", Kind::Text, "default", "name of this member; it must appear in --initial-cluster"),
@@ -177,4 +187,7 @@ pub(super) static FLAGS: &[Flag] = &[
     ignored("vv"),
     ignored("test.coverprofile"),
     ignored("test.outputdir"),
+    // etcore's own.
+    own("shards", Kind::Unsigned, "0", "threads that serve connections, each with a core of its own; 0 is one for each CPU, 1 does everything on one"),
+    own("shard-placement", Kind::Choice(&["auto", "spread", "log"]), "auto", "which shard serves a new connection: auto, the one that writes the log until it is busy, then the least loaded one; spread, one after the other; log, always the one that writes the log"),
 ];

@@ -70,6 +70,14 @@ fn flags_text() -> String {
             flag.name, flag.default, flag.help
         );
     }
+    text.push_str("\nFlags of etcore's own:\n");
+    for flag in FLAGS.iter().filter(|flag| flag.support == Support::Own) {
+        let _ = write!(
+            text,
+            "  --{} '{}'\n    {}\n",
+            flag.name, flag.default, flag.help
+        );
+    }
     text.push_str("\nFlags of etcd that are accepted only with their default value:\n");
     for flag in FLAGS
         .iter()

@@ -1,34 +1,32 @@
 //! Cluster: who is a member.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use engine::node::Node;
-use net::grpc::Status;
 use proto::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
 
 use super::respond;
-use crate::shard::{LogShard, Read, ReplyTo};
+use crate::errors::FrontError;
+use crate::shard::{LogShard, NodeReply};
 
 /// The members by ascending id. The header carries no revision, as etcd's does not.
-pub(crate) fn member_list(shard: &LogShard, request: MemberListRequest, reply: ReplyTo) {
-    let is_local = !request.linearizable;
-    shard.read(
-        is_local,
-        Read {
-            reply,
-            run: Box::new(list),
-        },
-    );
+pub(crate) fn member_list(log: &Rc<LogShard>, request: MemberListRequest, reply: NodeReply) {
+    let asked = Rc::clone(log);
+    log.when_fresh(!request.linearizable, move |fresh| {
+        reply.finish(fresh.map(|()| list(&asked)).map_err(FrontError::status));
+    });
 }
 
-fn list(shard: &LogShard) -> Result<Bytes, Status> {
-    let members = shard.with_node(|node| {
+fn list(log: &LogShard) -> Bytes {
+    let members = log.with_node(|node| {
         let members = node.membership().members();
         members.map(to_message).collect::<Vec<Member>>()
     });
-    Ok(respond::message(&MemberListResponse {
-        header: Some(shard.header(0)),
+    respond::message(&MemberListResponse {
+        header: Some(log.header(0)),
         members,
-    }))
+    })
 }
 
 /// True if this member has no vote yet.

@@ -1,6 +1,7 @@
 //! Plain HTTP requests on the client and peer listeners.
 //!
-//! The routes are pure functions in [`crate::http`]; here they get what they ask of the node.
+//! The routes are pure functions in [`crate::http`]; here they get what they ask of the node. They are rare, so all of
+//! them are answered on the log shard.
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -13,11 +14,16 @@ use crate::http::{
     route_client, route_peer,
 };
 use crate::logging::http_date;
-use crate::metrics;
-use crate::shard::{HttpReply, LogShard, Role};
+use crate::metrics::{self, Metrics};
+use crate::shard::{LogShard, NodeHttpReply, Role};
 
 /// Answers a request, at once or after the reads that a health check needs.
-pub(crate) fn answer(shard: &Rc<LogShard>, role: Role, request: &HttpRequest, reply: HttpReply) {
+pub(crate) fn answer(
+    shard: &Rc<LogShard>,
+    role: Role,
+    request: &HttpRequest,
+    reply: NodeHttpReply,
+) {
     let date = http_date(SystemTime::now());
     let status = node_status(shard);
     if role == Role::Peer {
@@ -70,7 +76,8 @@ fn read_one_key(shard: &LogShard) -> Result<(), String> {
 
 fn render_metrics(shard: &LogShard) -> HttpResponse {
     shard.update_gauges();
-    metrics_response(metrics::render(&[&shard.metrics]))
+    let all: Vec<&Metrics> = shard.all_metrics().iter().map(|m| &**m).collect();
+    metrics_response(metrics::render(&all))
 }
 
 fn node_status(shard: &LogShard) -> NodeStatus {

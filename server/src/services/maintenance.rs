@@ -14,18 +14,17 @@ use proto::health::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
 };
 
-use super::{propose, refused, respond};
+use super::{refused, respond};
 use crate::errors::FrontError;
-use crate::shard::{LogShard, ReplyTo};
+use crate::shard::{LogShard, NodeReply};
 use crate::version;
 
 /// Pairs that one slice of a hash visits: well under a millisecond.
 const HASH_SLICE_UNITS: usize = 2048;
 
 /// All actions go through the log, reading too: that is how etcd orders them.
-pub(crate) fn alarm(shard: &LogShard, request: AlarmRequest, reply: ReplyTo) {
-    propose(
-        shard,
+pub(crate) fn alarm(log: &LogShard, request: AlarmRequest, reply: NodeReply) {
+    log.propose_for(
         InternalRaftRequest {
             alarm: Some(request),
             ..Default::default()
@@ -35,7 +34,7 @@ pub(crate) fn alarm(shard: &LogShard, request: AlarmRequest, reply: ReplyTo) {
 }
 
 /// This member's own view of itself; no agreement is asked for.
-pub(crate) fn status(shard: &LogShard, _request: StatusRequest) -> Bytes {
+pub(crate) fn status(shard: &LogShard, _request: StatusRequest, reply: NodeReply) {
     let response = shard.with_node(|node| {
         let leader = node.leadership().leader_id;
         let mut errors = Vec::new();
@@ -68,7 +67,7 @@ pub(crate) fn status(shard: &LogShard, _request: StatusRequest) -> Bytes {
             downgrade_info: Some(DowngradeInfo::default()),
         }
     });
-    respond::message(&response)
+    reply.finish(Ok(respond::message(&response)));
 }
 
 /// An alarm as etcd prints it among the errors of a status.
@@ -86,7 +85,7 @@ fn quota_bytes(shard: &LogShard) -> i64 {
 }
 
 /// The hash over all revisions up to the asked one, in slices: it visits every stored revision.
-pub(crate) fn hash_kv(shard: &Rc<LogShard>, request: HashKvRequest, reply: ReplyTo) {
+pub(crate) fn hash_kv(shard: &Rc<LogShard>, request: HashKvRequest, reply: NodeReply) {
     let shard = Rc::clone(shard);
     driver::spawn(async move {
         let started = driver::now();

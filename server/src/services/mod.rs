@@ -2,12 +2,18 @@
 //!
 //! The order of the checks is etcd's (contract `errors.md` section 5), because clients compare errors. Whether a write
 //! happens is never decided here but at apply; what is refused here, apply would refuse too.
+//!
+//! Most methods are served on the executor of their connection, reading from a View. Some need the node itself; they
+//! are served on the log shard, wherever their connection is.
 
 pub(crate) mod cluster;
 pub(crate) mod http;
 pub(crate) mod kv;
 pub(crate) mod lease;
 pub(crate) mod maintenance;
+mod pieces;
+mod range;
+mod range_stream;
 mod respond;
 
 use std::rc::Rc;
@@ -19,11 +25,11 @@ use engine::state::Response;
 use net::Metadata;
 use net::grpc::{Code, Status};
 use prost::Message;
-use proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
+use proto::etcdserverpb::ResponseHeader;
 
 use crate::errors::{self, FrontError};
 use crate::method::{METHODS, MethodNo, Served};
-use crate::shard::{LogShard, Outcome, ReplyTo, Waiter};
+use crate::shard::{LogShard, NodeReply, Outcome, ReplyTo, Shard};
 
 /// Metadata: fail at once when no leader is known.
 const HAS_LEADER: &str = "hasleader";
@@ -38,7 +44,7 @@ const UNMARSHALLING_FAILED: &str =
 /// # Errors
 /// The status to answer.
 pub(crate) fn check_call(
-    shard: &LogShard,
+    shard: &Shard,
     method: MethodNo,
     metadata: &Metadata,
 ) -> Result<(), Status> {
@@ -52,7 +58,7 @@ pub(crate) fn check_call(
     let has_leader_required = metadata
         .get(HAS_LEADER)
         .is_some_and(|value| value == b"true");
-    if has_leader_required && shard.with_node(|node| node.leadership().leader_id == 0) {
+    if has_leader_required && shard.with_view(|view| view.leader_id() == 0) {
         return Err(FrontError::NoLeader.status());
     }
     match METHODS[method].served {
@@ -64,89 +70,75 @@ pub(crate) fn check_call(
     }
 }
 
-/// Serves one unary call.
-pub(crate) fn dispatch(shard: &Rc<LogShard>, payload: Bytes, reply: ReplyTo) {
+/// Serves one call, whose request is whole, on the executor of its connection.
+pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
     let Some(served) = METHODS[reply.method].served else {
         // `check_call` refused it before its message was taken.
         return;
     };
+    macro_rules! here {
+        ($serve:path) => {
+            match decode(payload) {
+                Ok(request) => $serve(shard, request, reply),
+                Err(status) => reply.finish(Err(status)),
+            }
+        };
+    }
     match served {
-        Served::Range => with(payload, reply, |request, reply| {
-            kv::range(shard, request, reply)
-        }),
-        Served::Put => with(payload, reply, |request, reply| {
-            kv::put(shard, request, reply)
-        }),
-        Served::DeleteRange => {
-            with(payload, reply, |request, reply| {
-                kv::delete_range(shard, request, reply)
-            });
-        }
-        Served::Txn => with(payload, reply, |request, reply| {
-            kv::txn(shard, request, reply)
-        }),
-        Served::Compact => with(payload, reply, |request, reply| {
-            kv::compact(shard, request, reply)
-        }),
-        Served::LeaseGrant => {
-            with(payload, reply, |request, reply| {
-                lease::grant(shard, request, reply)
-            });
-        }
-        Served::LeaseRevoke => {
-            with(payload, reply, |request, reply| {
-                lease::revoke(shard, request, reply)
-            });
-        }
-        Served::LeaseTimeToLive => {
-            with(payload, reply, |request, reply| {
-                lease::time_to_live(shard, request, reply)
-            });
-        }
-        Served::MemberList => {
-            with(payload, reply, |request, reply| {
-                cluster::member_list(shard, request, reply)
-            });
-        }
-        Served::Alarm => {
-            with(payload, reply, |request, reply| {
-                maintenance::alarm(shard, request, reply)
-            });
-        }
-        Served::Status => with(payload, reply, |request, reply| {
-            reply.finish(Ok(maintenance::status(shard, request)));
-        }),
-        Served::HashKv => {
-            with(payload, reply, |request, reply| {
-                maintenance::hash_kv(shard, request, reply)
-            });
-        }
-        Served::HealthCheck => with(payload, reply, |request, reply| {
-            reply.finish(maintenance::health_check(request));
-        }),
+        Served::Range => here!(range::range),
+        Served::RangeStream => here!(range_stream::range_stream),
+        Served::Put => here!(kv::put),
+        Served::DeleteRange => here!(kv::delete_range),
+        Served::Txn => here!(kv::txn),
+        Served::Compact => here!(kv::compact),
+        Served::LeaseRevoke => here!(lease::revoke),
+        Served::HealthCheck => reply.finish(decode(payload).and_then(maintenance::health_check)),
+        Served::LeaseGrant
+        | Served::LeaseTimeToLive
+        | Served::MemberList
+        | Served::Alarm
+        | Served::Status
+        | Served::HashKv => shard.call_node(payload, reply),
+    }
+}
+
+/// Serves a call that needs more of the node than a View, on the log shard.
+pub(crate) fn serve_by_node(
+    log: &Rc<LogShard>,
+    method: MethodNo,
+    payload: Bytes,
+    reply: NodeReply,
+) {
+    macro_rules! here {
+        ($serve:path) => {
+            match decode(payload) {
+                Ok(request) => $serve(log, request, reply),
+                Err(status) => reply.finish(Err(status)),
+            }
+        };
+    }
+    match METHODS[method].served {
+        Some(Served::LeaseGrant) => here!(lease::grant),
+        Some(Served::LeaseTimeToLive) => here!(lease::time_to_live),
+        Some(Served::MemberList) => here!(cluster::member_list),
+        Some(Served::Alarm) => here!(maintenance::alarm),
+        Some(Served::Status) => here!(maintenance::status),
+        Some(Served::HashKv) => here!(maintenance::hash_kv),
+        // `dispatch` serves these where their connection is.
+        _ => reply.finish(Err(Status::new(Code::Internal, "not served by the node"))),
     }
 }
 
 /// Decodes the request, or refuses the call as gRPC does.
-fn with<M: Message + Default>(payload: Bytes, reply: ReplyTo, serve: impl FnOnce(M, ReplyTo)) {
-    match M::decode(payload) {
-        Ok(request) => serve(request, reply),
-        // What exactly is wrong differs between protobuf libraries; clients see the words of etcd's.
-        Err(_) => reply.finish(Err(Status::new(Code::Internal, UNMARSHALLING_FAILED))),
-    }
-}
-
-/// Proposes a request on behalf of a call, or answers why not.
-fn propose(shard: &LogShard, request: InternalRaftRequest, reply: ReplyTo) {
-    if let Err(error) = shard.propose(request, Waiter::Call(reply.clone())) {
-        reply.finish(Err(error.status()));
-    }
+fn decode<M: Message + Default>(payload: Bytes) -> Result<M, Status> {
+    // What exactly is wrong differs between protobuf libraries; clients see the words of etcd's.
+    M::decode(payload).map_err(|_| Status::new(Code::Internal, UNMARSHALLING_FAILED))
 }
 
 /// The response of a proposal that was applied, or the status of one that was not.
 pub(crate) fn finish_proposal(
     outcome: Outcome,
-    shard: &LogShard,
+    shard: &Shard,
     method: MethodNo,
     elapsed: Duration,
 ) -> Result<Bytes, Status> {
@@ -161,7 +153,7 @@ pub(crate) fn finish_proposal(
 }
 
 /// Completes the header that apply began, and encodes.
-fn encode(response: Response, shard: &LogShard) -> Bytes {
+fn encode(response: Response, shard: &Shard) -> Bytes {
     macro_rules! finish {
         ($message:expr) => {{
             let mut message = $message;
@@ -184,14 +176,16 @@ fn encode(response: Response, shard: &LogShard) -> Bytes {
 }
 
 /// Adds what apply does not know: who answers, in which term; and the newest revision where apply set none.
-fn complete(header: &mut Option<ResponseHeader>, shard: &LogShard) {
+fn complete(header: &mut Option<ResponseHeader>, shard: &Shard) {
     let revision = header.as_ref().map_or(0, |header| header.revision);
-    let revision = if revision == 0 {
-        shard.with_node(|node| node.view().revision())
-    } else {
-        revision
-    };
-    *header = Some(shard.header(revision));
+    *header = Some(shard.with_view(|view| {
+        let revision = if revision == 0 {
+            view.revision()
+        } else {
+            revision
+        };
+        shard.header_at(view, revision)
+    }));
 }
 
 /// The status of a request that the state refused.

@@ -14,15 +14,14 @@ use bytes::Bytes;
 use driver::{Notify, Stream};
 use net::grpc::{Code, Status};
 use net::http::HttpResponse;
-use net::{CallId, Limits, ServerConnection, ServerEvent};
+use net::{CallId, ServerConnection, ServerEvent};
 
-use super::LogShard;
-use super::waiter::Outcome;
+use super::reply::{HttpReply, ReplyTo};
+use super::stream::Gate;
+use super::{Role, Shard};
 use crate::errors;
 use crate::method::{self, METHODS, MethodNo, Shape};
 use crate::services;
-
-use super::Role;
 
 /// What one read takes at most: large enough for a burst of pipelined calls.
 const READ_SIZE_BYTES: usize = 64 * 1024;
@@ -48,26 +47,15 @@ pub(crate) struct Connection {
     armed: Cell<Option<Duration>>,
     is_closed: Cell<bool>,
     role: Role,
-    shard: Rc<LogShard>,
-}
-
-/// Where the response of one call goes.
-#[derive(Clone)]
-pub(crate) struct ReplyTo {
-    connection: Rc<Connection>,
-    call: CallId,
-    pub(crate) method: MethodNo,
-    started: Duration,
+    pub(super) shard: Rc<Shard>,
+    /// Of the responses that are made while they are sent.
+    gates: RefCell<HashMap<CallId, Rc<Gate>>>,
 }
 
 impl Connection {
     /// Serves a connection until it is over.
-    pub(crate) async fn serve(
-        shard: Rc<LogShard>,
-        stream: Stream,
-        limits: Arc<Limits>,
-        role: Role,
-    ) {
+    pub(crate) async fn serve(shard: Rc<Shard>, stream: Stream, role: Role) {
+        let limits = Arc::clone(&shard.limits);
         let connection = Rc::new(Connection {
             machine: RefCell::new(ServerConnection::new(limits, driver::now())),
             open: RefCell::new(HashMap::new()),
@@ -77,6 +65,7 @@ impl Connection {
             is_closed: Cell::new(false),
             role,
             shard: Rc::clone(&shard),
+            gates: RefCell::default(),
         });
         let _registration = shard.connections.insert(&connection);
         let stream = Rc::new(stream);
@@ -89,6 +78,7 @@ impl Connection {
         let _ = stream.shutdown_write();
         let _ = driver::timeout(LINGER, reader).await;
         let _ = stream.shutdown();
+        shard.load.on_ended();
     }
 
     /// Asks the peer to finish: no new calls, those under way are answered.
@@ -208,15 +198,16 @@ impl Connection {
             }
             ServerEvent::Cancelled { id } => {
                 self.open.borrow_mut().remove(&id);
+                self.open_gate(id);
             }
             ServerEvent::Http { id, request } => {
                 let reply = HttpReply {
                     connection: Rc::clone(self),
                     id,
                 };
-                services::http::answer(&self.shard, self.role, &request, reply);
+                self.shard.ask_http(self.role, request, reply);
             }
-            ServerEvent::Writable { .. } => {}
+            ServerEvent::Writable { id } => self.open_gate(id),
         }
     }
 
@@ -254,7 +245,7 @@ impl Connection {
             method: call.method,
             started: driver::now(),
         };
-        debug_assert!(METHODS[call.method].shape == Shape::Unary);
+        debug_assert!(METHODS[call.method].shape != Shape::BidiStream);
         match call.payload {
             Some(payload) => {
                 self.shard.metrics.rpc_received(call.method, payload.len());
@@ -263,48 +254,57 @@ impl Connection {
             None => reply.finish(Err(Status::new(Code::Internal, "no request message"))),
         }
     }
-}
 
-impl ReplyTo {
-    /// Answers the call: one message, or a status.
-    pub(crate) fn finish(self, result: Result<Bytes, Status>) {
-        let metrics = &self.connection.shard.metrics;
-        let elapsed = driver::now().saturating_sub(self.started);
-        let mut machine = self.connection.machine.borrow_mut();
-        let status = match result {
-            Ok(message) => {
-                metrics.rpc_sent(self.method, message.len());
-                machine.send_message(self.call, message);
-                Status::OK
-            }
-            Err(status) => status,
-        };
-        metrics.rpc_handled(self.method, status.code, elapsed);
-        machine.finish(self.call, &status);
-        drop(machine);
-        self.connection.writer.notify();
+    // ---- responses
+
+    /// Queues a whole message.
+    pub(super) fn send_message(&self, reply: &ReplyTo, message: Bytes) {
+        self.shard.metrics.rpc_sent(reply.method, message.len());
+        self.machine.borrow_mut().send_message(reply.call, message);
+        self.writer.notify();
     }
 
-    /// Answers the call with what its proposal came to.
-    pub(crate) fn finish_proposal(self, outcome: Outcome, shard: &LogShard) {
-        let elapsed = driver::now().saturating_sub(self.started);
-        let result = services::finish_proposal(outcome, shard, self.method, elapsed);
-        self.finish(result);
+    /// Queues the beginning of a message.
+    pub(super) fn start_message(&self, reply: &ReplyTo, len: usize) {
+        self.shard.metrics.rpc_sent(reply.method, len);
+        self.machine.borrow_mut().start_message(reply.call, len);
+        self.writer.notify();
     }
-}
 
-/// Where the answer of a plain HTTP request goes.
-pub(crate) struct HttpReply {
-    connection: Rc<Connection>,
-    id: CallId,
-}
+    pub(super) fn push_piece(&self, call: CallId, piece: Bytes) {
+        self.machine.borrow_mut().push_piece(call, piece);
+        self.writer.notify();
+    }
 
-impl HttpReply {
-    pub(crate) fn finish(self, response: HttpResponse) {
-        self.connection
-            .machine
-            .borrow_mut()
-            .respond(self.id, response);
-        self.connection.writer.notify();
+    /// Bytes queued for a call; 0 once it has ended.
+    pub(super) fn queued_len(&self, call: CallId) -> usize {
+        self.machine.borrow().queued_len(call)
+    }
+
+    /// Ends a call after its messages.
+    pub(super) fn finish(&self, call: CallId, status: &Status) {
+        self.machine.borrow_mut().finish(call, status);
+        self.writer.notify();
+    }
+
+    /// Answers a plain HTTP request.
+    pub(super) fn respond(&self, id: CallId, response: HttpResponse) {
+        self.machine.borrow_mut().respond(id, response);
+        self.writer.notify();
+    }
+
+    /// Whoever streams the response of this call is told when it may go on.
+    pub(super) fn add_gate(&self, call: CallId, gate: Rc<Gate>) {
+        self.gates.borrow_mut().insert(call, gate);
+    }
+
+    pub(super) fn remove_gate(&self, call: CallId) {
+        self.gates.borrow_mut().remove(&call);
+    }
+
+    fn open_gate(&self, call: CallId) {
+        if let Some(gate) = self.gates.borrow().get(&call) {
+            gate.open();
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
+use driver::Notify;
+
 use super::Connection;
 
 /// Does not keep connections alive.
@@ -11,6 +13,7 @@ use super::Connection;
 pub(crate) struct Connections {
     by_no: RefCell<HashMap<u64, Weak<Connection>>>,
     next_no: Cell<u64>,
+    arrival: Notify,
 }
 
 /// Takes its connection off the list when dropped.
@@ -26,6 +29,7 @@ impl Connections {
         self.by_no
             .borrow_mut()
             .insert(no, Rc::downgrade(connection));
+        self.arrival.notify();
         Registration {
             connections: self,
             no,
@@ -34,6 +38,11 @@ impl Connections {
 
     pub(crate) fn len(&self) -> usize {
         self.by_no.borrow().len()
+    }
+
+    /// Waits for a new one. For one waiter.
+    pub(super) async fn arrival(&self) {
+        self.arrival.notified().await;
     }
 
     /// Asks all of them to finish.

@@ -7,92 +7,64 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use driver::Notify;
 use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
 use engine::state::ApplyEffect;
 use engine::types::Budget;
-use net::grpc::Status;
+use engine::view::Views;
 use proto::etcdserverpb::{AlarmType, InternalRaftRequest, ResponseHeader};
 
-use super::connections::Connections;
 use super::count::{alarm_label, count_applied, set_cluster_version};
-use super::waiter::{Waiter, Waiters};
+use super::waiter::{Fresh, FreshWaiter, Waiter, Waiters};
 use crate::config::Config;
 use crate::errors::FrontError;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
-use crate::shard::ReplyTo;
+use crate::shard::NodeReply;
 use crate::storage::WalDisk;
 
 /// Steps of apply work in one turn; see [`Budget`].
 const TURN_STEPS: usize = 512;
-/// Answers from the newest View.
-pub(crate) type ReadFn = Box<dyn FnOnce(&LogShard) -> Result<Bytes, Status>>;
-
-/// A read that may run once the state is new enough.
-pub(crate) struct Read {
-    pub(crate) reply: ReplyTo,
-    pub(crate) run: ReadFn,
-}
-
-/// Who waits for a read-index round.
-enum ReadWaiter {
-    Call(Read),
-    Task(driver::Sender<Result<(), FrontError>>),
-}
-
-impl ReadWaiter {
-    fn finish(self, outcome: Result<(), FrontError>, shard: &LogShard) {
-        match self {
-            ReadWaiter::Call(Read { reply, run }) => {
-                let result = match outcome {
-                    Ok(()) => run(shard),
-                    Err(error) => Err(error.status()),
-                };
-                reply.finish(result);
-            }
-            // Nobody listens any more: the task was dropped with its connection.
-            ReadWaiter::Task(sender) => drop(sender.send(outcome)),
-        }
-    }
-}
 
 /// The node and everybody who waits for it.
 pub(crate) struct LogShard {
-    pub(crate) config: Rc<Config>,
-    pub(crate) metrics: Rc<Metrics>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Those of all shards, this one's first; for a scrape.
+    all_metrics: Vec<Arc<Metrics>>,
     node: RefCell<Node>,
     disk: WalDisk,
     waiters: RefCell<Waiters>,
     /// Reads by the id of their read-index round, and when they give up.
-    reads: RefCell<BTreeMap<u64, (Duration, ReadWaiter)>>,
+    reads: RefCell<BTreeMap<u64, (Duration, FreshWaiter)>>,
     wake: Notify,
     is_stopping: Cell<bool>,
-    pub(crate) connections: Connections,
     /// Alarms that the metrics have a series for.
     noted_alarms: RefCell<BTreeSet<(u64, i32)>>,
 }
 
 impl LogShard {
     pub(crate) fn new(
-        config: Rc<Config>,
-        metrics: Rc<Metrics>,
+        config: Arc<Config>,
+        all_metrics: Vec<Arc<Metrics>>,
         node: Node,
         disk: WalDisk,
     ) -> Rc<Self> {
         let patience = config.request_timeout();
+        let metrics = all_metrics.first().cloned().unwrap_or_default();
         let shard = Rc::new(LogShard {
             config,
             metrics,
+            all_metrics,
             node: RefCell::new(node),
             disk,
             waiters: RefCell::new(Waiters::new(patience)),
             reads: RefCell::new(BTreeMap::new()),
             wake: Notify::new(),
             is_stopping: Cell::new(false),
-            connections: Connections::default(),
             noted_alarms: RefCell::default(),
         });
         shard.note_alarms();
@@ -139,15 +111,35 @@ impl LogShard {
         Ok(())
     }
 
-    /// Runs a read now if it may, else once the state is new enough.
-    pub(crate) fn read(&self, is_serializable: bool, read: Read) {
-        let now_is_fine = is_serializable || self.node.borrow().is_view_linearizable();
-        if now_is_fine {
-            let result = (read.run)(self);
-            read.reply.finish(result);
-            return;
+    /// Proposes a request on behalf of a call, or answers why not.
+    pub(crate) fn propose_for(&self, request: InternalRaftRequest, reply: NodeReply) {
+        if let Err(error) = self.propose(request, Waiter::Reply(reply.clone())) {
+            reply.finish(Err(error.status()));
         }
-        self.wait_for_read(ReadWaiter::Call(read));
+    }
+
+    /// Refuses what the backend has no room for, and raises the alarm that keeps all members from growing.
+    ///
+    /// # Errors
+    /// [`FrontError::NoSpace`].
+    pub(crate) fn claim(&self, cost_bytes: u64) -> Result<(), FrontError> {
+        if self.node.borrow().has_room(cost_bytes) {
+            return Ok(());
+        }
+        self.raise_space_alarm();
+        Err(FrontError::NoSpace)
+    }
+
+    pub(super) fn raise_space_alarm(&self) {
+        self.with_node_mut(Node::raise_space_alarm);
+    }
+
+    /// Calls a node service back once the newest state is no older than this call. With `is_local` any will do.
+    pub(crate) fn when_fresh(&self, is_local: bool, then: impl FnOnce(Fresh) + 'static) {
+        if is_local || self.node.borrow().is_view_linearizable() {
+            return then(Ok(()));
+        }
+        self.wait_fresh(FreshWaiter::Then(Box::new(then)));
     }
 
     /// Waits until the newest View is linearizable, within the request timeout.
@@ -155,11 +147,11 @@ impl LogShard {
     /// # Errors
     /// The text that a client would see.
     pub(crate) async fn wait_linearizable(&self) -> Result<(), String> {
-        if self.node.borrow().is_view_linearizable() {
-            return Ok(());
-        }
         let (sender, told) = driver::oneshot();
-        self.wait_for_read(ReadWaiter::Task(sender));
+        // Nobody listens any more: the task was dropped with its connection.
+        self.when_fresh(false, |fresh| {
+            let _ = sender.send(fresh);
+        });
         match told.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.status().message.into_owned()),
@@ -167,11 +159,31 @@ impl LogShard {
         }
     }
 
-    fn wait_for_read(&self, waiter: ReadWaiter) {
+    /// Tells the waiter when the newest View is no older than this call, after a read-index round.
+    pub(super) fn wait_fresh(&self, waiter: FreshWaiter) {
         let id = self.node.borrow_mut().read_index();
         let deadline = driver::now() + self.config.request_timeout();
         self.reads.borrow_mut().insert(id, (deadline, waiter));
         self.wake.notify();
+    }
+
+    /// The state for readers on any executor.
+    pub(crate) fn views(&self) -> Views {
+        self.node.borrow().views().clone()
+    }
+
+    /// Who this member is.
+    pub(crate) fn identity(&self) -> Identity {
+        let node = self.node.borrow();
+        Identity {
+            member_id: node.options().member_id,
+            cluster_id: node.options().cluster_id,
+        }
+    }
+
+    /// All shards' metrics, this one's first.
+    pub(crate) fn all_metrics(&self) -> &[Arc<Metrics>] {
+        &self.all_metrics
     }
 
     /// The header of a response at `revision`; 0 leaves the revision out.
@@ -243,13 +255,13 @@ impl LogShard {
                 }
                 let waiter = self.waiters.borrow_mut().take(id);
                 if let Some(waiter) = waiter {
-                    waiter.finish(Ok(applied.result), self);
+                    waiter.finish(Ok(applied.result));
                 }
             }
             NodeEvent::ReadReady { id } => {
                 let read = self.reads.borrow_mut().remove(&id);
                 if let Some((_, waiter)) = read {
-                    waiter.finish(Ok(()), self);
+                    waiter.finish(Ok(()));
                 }
             }
             NodeEvent::Leadership(leadership) => {
@@ -292,7 +304,7 @@ impl LogShard {
             match expired {
                 Some(waiter) => {
                     self.metrics.proposals_failed.inc();
-                    waiter.finish(Err(FrontError::Timeout), self);
+                    waiter.finish(Err(FrontError::Timeout));
                 }
                 None => break,
             }
@@ -308,7 +320,7 @@ impl LogShard {
         for id in late {
             let read = self.reads.borrow_mut().remove(&id);
             if let Some((_, waiter)) = read {
-                waiter.finish(Err(FrontError::Timeout), self);
+                waiter.finish(Err(FrontError::Timeout));
             }
         }
     }
@@ -355,11 +367,11 @@ impl LogShard {
     pub(crate) fn abandon_waiters(&self) {
         let waiters: Vec<Waiter> = self.waiters.borrow_mut().drain().collect();
         for waiter in waiters {
-            waiter.finish(Err(FrontError::Stopped), self);
+            waiter.finish(Err(FrontError::Stopped));
         }
         let reads = std::mem::take(&mut *self.reads.borrow_mut());
         for (_, waiter) in reads.into_values() {
-            waiter.finish(Err(FrontError::Stopped), self);
+            waiter.finish(Err(FrontError::Stopped));
         }
     }
 }

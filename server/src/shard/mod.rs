@@ -1,25 +1,46 @@
 //! One executor's share of the server.
 //!
 //! ```text
-//!  listener --> connection (read task, write task, timer task)
-//!                   |  calls                       ^ responses
-//!                   v                              |
-//!               services  -- reads --> View        |
-//!                   |  proposals                   |
-//!                   v                              |
-//!               log shard: Node <--> disk  -- replies
+//!      shard 0, the log shard                          shard 1, 2, ...
+//!  listener -> placement ---- sockets, by mailbox -----------+
+//!      |                                                     v
+//!  connection (read, write, timer task)                  connection
+//!      |  calls        ^ responses                         |       ^
+//!      v               |                                   v       |
+//!   services -- reads --> View, published by the node <-- services |
+//!      |  proposals                                        | proposals, calls
+//!      v                                                   v       |
+//!   log shard: Node <--> disk                            link  ----+
+//!      ^       `--> port -- a batch of answers a turn ------^
+//!      `------------- a batch of questions a turn ----------'
 //! ```
 //!
-//! Everything here lives on one core and is shared by `Rc`. No `RefCell` is borrowed across an await.
+//! Everything but the mailboxes, the metrics and the loads lives on one core and is shared by `Rc`. No `RefCell` is
+//! borrowed across an await.
 
+mod ask;
 mod connection;
 mod connections;
+mod core;
 mod count;
+mod fleet;
+mod link;
 mod listener;
+mod load;
 mod log;
+mod placement;
+mod port;
+mod reply;
+mod stream;
 mod waiter;
 
-pub(crate) use connection::{Connection, HttpReply, ReplyTo};
+pub(crate) use self::core::{Equipment, Shard};
+pub(crate) use connection::Connection;
+pub use fleet::FleetError;
+pub(crate) use fleet::{Fleet, shard_count};
 pub(crate) use listener::{Role, listen};
-pub(crate) use log::{LogShard, Read};
+pub(crate) use load::Load;
+pub(crate) use log::LogShard;
+pub(crate) use reply::{NodeHttpReply, NodeReply, ReplyTo};
+pub(crate) use stream::{Gone, StreamReply};
 pub(crate) use waiter::{Outcome, Waiter};

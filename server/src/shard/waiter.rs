@@ -9,7 +9,8 @@ use std::time::Duration;
 use engine::mvcc::RequestError;
 use engine::state::Response;
 
-use super::ReplyTo;
+use super::NodeReply;
+use super::port::LinkReply;
 use crate::errors::FrontError;
 
 /// What a proposal came to.
@@ -18,9 +19,29 @@ pub(crate) type Outcome = Result<Result<Response, RequestError>, FrontError>;
 /// What to do with the outcome of a proposal.
 pub(crate) enum Waiter {
     /// Answer a call.
-    Call(ReplyTo),
+    Reply(NodeReply),
     /// Hand it to a task of this executor.
     Task(driver::Sender<Outcome>),
+}
+
+/// Whether a View is there that is as new as a read needs.
+pub(crate) type Fresh = Result<(), FrontError>;
+
+/// Who waits for such a View.
+pub(crate) enum FreshWaiter {
+    /// Go on here.
+    Then(Box<dyn FnOnce(Fresh)>),
+    /// Tell another shard.
+    Link(LinkReply),
+}
+
+impl FreshWaiter {
+    pub(super) fn finish(self, fresh: Fresh) {
+        match self {
+            FreshWaiter::Then(then) => then(fresh),
+            FreshWaiter::Link(reply) => reply.tell_fresh(fresh),
+        }
+    }
 }
 
 /// The waiters by request id.
@@ -84,9 +105,9 @@ impl Waiters {
 }
 
 impl Waiter {
-    pub(crate) fn finish(self, outcome: Outcome, shard: &super::LogShard) {
+    pub(crate) fn finish(self, outcome: Outcome) {
         match self {
-            Waiter::Call(reply) => reply.finish_proposal(outcome, shard),
+            Waiter::Reply(reply) => reply.finish_proposal(outcome),
             // Nobody listens any more: the task was dropped with its connection.
             Waiter::Task(sender) => drop(sender.send(outcome)),
         }

@@ -1,5 +1,6 @@
 //! Who is told how long the disk took.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::Metrics;
@@ -12,7 +13,7 @@ pub trait DiskObserver {
     fn synced(&self, took: Duration);
 }
 
-impl DiskObserver for Metrics {
+impl DiskObserver for Arc<Metrics> {
     fn written(&self, len: u64, took: Duration) {
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.wal_write_bytes.add(len);

@@ -203,7 +203,6 @@ fn ranges() {
 }
 
 #[test]
-#[ignore = "RangeStream is not served yet"]
 fn range_streams() {
     let mut fixture = Fixture::new();
     let unimplemented = |text| (Code::Unimplemented, text);

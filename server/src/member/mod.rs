@@ -1,0 +1,213 @@
+//! The life of one member: claim the directory, recover, serve, drain.
+//!
+//! ```text
+//!  listeners bound -> directory locked -> WAL read -> Node -> log shard turning -> other shards -> published -> ready
+//!       SIGTERM, SIGINT -> no new connections or calls -> calls under way answered -> WAL closed -> the signal again
+//!       the node or a shard fails -> the end, with a message
+//! ```
+//! A port that is taken is found out before the directory is touched, as etcd does.
+
+mod bind;
+mod publish;
+mod start;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use driver::{Listener, Mailbox, Notify, Task};
+use engine::node::NodeFailure;
+
+use crate::config::{BootstrapError, Config};
+use crate::identity::BadMetadata;
+use crate::logging;
+pub use crate::shard::FleetError;
+use crate::shard::{Fleet, LogShard, Role, listen};
+use crate::storage;
+
+/// Why a member could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemberError {
+    /// The text is the one of Go's `net` package, which operators grep for.
+    #[error("listen tcp {address}: bind: {reason}")]
+    Listen { address: String, reason: String },
+    #[error(transparent)]
+    Storage(#[from] storage::StorageError),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error(transparent)]
+    Metadata(#[from] BadMetadata),
+    #[error("the first log entries cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Start(#[from] engine::node::StartError),
+    #[error(transparent)]
+    Failed(#[from] NodeFailure),
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+/// Why the member ends.
+enum End {
+    /// This signal asked for it.
+    Signal(i32),
+    /// The log shard returned.
+    Log(Result<(), NodeFailure>),
+    /// Another shard did.
+    Fleet(FleetError),
+}
+
+/// The first reason to end, and whoever waits for one.
+#[derive(Default)]
+struct Ending {
+    reason: RefCell<Option<End>>,
+    told: Notify,
+}
+
+impl Ending {
+    fn tell(&self, reason: End) {
+        self.reason.borrow_mut().get_or_insert(reason);
+        self.told.notify();
+    }
+
+    async fn wait(&self) -> End {
+        loop {
+            let reason = self.reason.borrow_mut().take();
+            match reason {
+                Some(reason) => return reason,
+                None => self.told.notified().await,
+            }
+        }
+    }
+}
+
+/// Runs the member on the present executor, and its other shards on threads, until a signal ends it, and returns that
+/// signal.
+///
+/// # Errors
+/// A [`MemberError`], already with what to do.
+pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, MemberError> {
+    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls).await?;
+    let client_listeners = bind::bind_all(&config, &config.listen_client_urls).await?;
+    let log = start::start_log(&config).await?;
+
+    let ending = Rc::new(Ending::default());
+    spawn_turning(&log, &ending);
+    let ticker = driver::spawn(tick(Rc::clone(&log)));
+    let fleet = start::start_fleet(&log)?;
+    fleet.wait_started().await?;
+    let watching = spawn_watching(&fleet, &ending);
+    let accept = |listeners: Vec<Listener>, role| {
+        let accept = |l| driver::spawn(listen(Rc::clone(&fleet), l, role));
+        listeners.into_iter().map(accept).collect::<Vec<_>>()
+    };
+    let mut accepting = accept(peer_listeners, Role::Peer);
+    spawn_signals(signals, &ending);
+    let publishing = {
+        let (log, ending) = (Rc::clone(&log), Rc::clone(&ending));
+        driver::spawn(async move {
+            publish::publish(&log).await;
+            ending.told.notify();
+        })
+    };
+    // Requests work from here on, so this is the moment to let clients in.
+    let reason = match wait_published(&log, &ending).await {
+        Some(reason) => reason,
+        None => {
+            accepting.extend(accept(client_listeners, Role::Client));
+            log_ready(&config);
+            ending.wait().await
+        }
+    };
+    drop(publishing);
+    let signal = match reason {
+        End::Signal(signal) => signal,
+        End::Log(result) => {
+            log.abandon_waiters();
+            result?;
+            return Ok(0);
+        }
+        End::Fleet(error) => return Err(error.into()),
+    };
+    logging::info!("received signal; shutting down", "signal" => signal_name(signal));
+    drop((accepting, watching));
+    drain(&log, &fleet, &ending).await?;
+    drop(ticker);
+    Ok(signal)
+}
+
+/// The first signal is a reason to end.
+fn spawn_signals(mut signals: Mailbox<i32>, ending: &Rc<Ending>) {
+    let ending = Rc::clone(ending);
+    driver::spawn(async move {
+        if let Some(signal) = signals.recv().await {
+            ending.tell(End::Signal(signal));
+        }
+    })
+    .detach();
+}
+
+/// The end of a shard is an end of the member, unless it was told to end.
+fn spawn_watching(fleet: &Rc<Fleet>, ending: &Rc<Ending>) -> Task<()> {
+    let (fleet, ending) = (Rc::clone(fleet), Rc::clone(ending));
+    driver::spawn(async move {
+        let error = fleet.wait_failed().await;
+        ending.tell(End::Fleet(error));
+    })
+}
+
+/// Lets the log shard turn; its end is an end of the member.
+fn spawn_turning(shard: &Rc<LogShard>, ending: &Rc<Ending>) {
+    let (shard, ending) = (Rc::clone(shard), Rc::clone(ending));
+    driver::spawn(async move {
+        let result = shard.run().await;
+        ending.tell(End::Log(result));
+    })
+    .detach();
+}
+
+async fn tick(shard: Rc<LogShard>) {
+    loop {
+        driver::sleep(shard.config.heartbeat_interval).await;
+        shard.tick();
+    }
+}
+
+/// Waits until this member is known to itself, or until there is a reason to end before.
+async fn wait_published(shard: &LogShard, ending: &Ending) -> Option<End> {
+    loop {
+        let reason = ending.reason.borrow_mut().take();
+        if reason.is_some() || publish::is_published(shard) {
+            return reason;
+        }
+        ending.told.notified().await;
+    }
+}
+
+/// Answers what is under way, refuses the rest, and closes the log.
+async fn drain(log: &LogShard, fleet: &Fleet, ending: &Ending) -> Result<(), MemberError> {
+    fleet.drain().await;
+    log.stop();
+    match ending.wait().await {
+        End::Log(result) => Ok(result?),
+        // A second signal: the operator is in a hurry, and the log is durable as it is.
+        End::Signal(_) | End::Fleet(_) => Ok(()),
+    }
+}
+
+fn log_ready(config: &Config) {
+    for listen in &config.listen_client_urls {
+        logging::info!("serving client traffic insecurely; this is strongly discouraged!",
+            "traffic" => "grpc+http", "address" => listen.address.to_string());
+    }
+    logging::info!("ready to serve client requests");
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGINT => "interrupt",
+        libc::SIGTERM => "terminated",
+        _ => "signal",
+    }
+}

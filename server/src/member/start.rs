@@ -1,0 +1,151 @@
+//! From a configuration and a directory to a node that can turn, and to the shards around it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::consensus::ConsensusOptions;
+use engine::node::{Node, NodeOptions, bootstrap_log};
+use engine::state::StateOptions;
+use engine::wal::{Recovered, Wal, WalOptions};
+use net::Limits;
+
+use super::MemberError;
+use crate::config::Config;
+use crate::identity::{Identity, initial_members};
+use crate::logging;
+use crate::metrics::Metrics;
+use crate::shard::{Equipment, Fleet, FleetError, Load, LogShard, shard_count};
+use crate::storage::{self, DiskObserver, Storage, StorageOptions, StoredLog};
+
+/// Log entries kept in memory for followers that lag; etcd's default of `snapshot-catchup-entries`.
+const CATCH_UP_ENTRY_COUNT: usize = 5000;
+/// Bytes those entries may take.
+const CATCH_UP_SIZE_BYTES: usize = 16 << 20;
+
+/// Claims the directory, reads the log or begins one, and makes the node.
+pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, MemberError> {
+    let all_metrics: Vec<Arc<Metrics>> = (0..shard_count(config)).map(|_| Arc::default()).collect();
+    let metrics = all_metrics.first().cloned().unwrap_or_default();
+    let observer: Rc<dyn DiskObserver> = Rc::new(Arc::clone(&metrics));
+    let options = StorageOptions {
+        data_dir: config.data_dir.clone(),
+        wal_dir: config.dedicated_wal_dir.clone(),
+        unsafe_no_fsync: config.unsafe_no_fsync,
+    };
+    let Storage { disk, log } = storage::open(&options, observer).await?;
+    let node = match log {
+        StoredLog::Existing(recovered) => continue_log(config, recovered)?,
+        StoredLog::New => begin_log(config)?,
+    };
+    metrics.node.set_member_id(node.options().member_id);
+    logging::info!(
+        "starting a member",
+        "member-id" => format!("{:x}", node.options().member_id),
+        "cluster-id" => format!("{:x}", node.options().cluster_id),
+        "applied-index" => node.applied_index(),
+        "revision" => node.view().revision(),
+        "shards" => all_metrics.len()
+    );
+    Ok(LogShard::new(Arc::clone(config), all_metrics, node, disk))
+}
+
+/// Starts all shards around the node.
+pub(super) fn start_fleet(log: &Rc<LogShard>) -> Result<Rc<Fleet>, MemberError> {
+    let limits = Arc::new(limits(&log.config));
+    let equip = |(shard_no, metrics): (usize, &Arc<Metrics>)| {
+        let views = log.views().reader();
+        Ok(Equipment {
+            config: Arc::clone(&log.config),
+            limits: Arc::clone(&limits),
+            metrics: Arc::clone(metrics),
+            load: Arc::new(Load::default()),
+            identity: log.identity(),
+            views: views.ok_or(FleetError::NoReader(shard_no))?,
+        })
+    };
+    let mut equipments = log.all_metrics().iter().enumerate().map(equip);
+    let own = equipments.next().ok_or(FleetError::NoReader(0))??;
+    let others = equipments.collect::<Result<Vec<_>, FleetError>>()?;
+    Ok(Fleet::launch(log, own, others)?)
+}
+
+/// The node of a member that ran before.
+fn continue_log(config: &Config, recovered: Recovered) -> Result<Node, MemberError> {
+    if let Some(cut) = &recovered.cut {
+        logging::warn!("the end of the write-ahead log was torn by a crash and is cut", "cut" => cut.to_string());
+    }
+    let identity = Identity::of_log(&recovered.metadata)?;
+    let wal = Wal::resume(&recovered, WalOptions::default());
+    Ok(Node::restart(
+        node_options(config, identity),
+        wal,
+        recovered,
+    )?)
+}
+
+/// The node of a member that starts for the first time.
+fn begin_log(config: &Config) -> Result<Node, MemberError> {
+    let members = initial_members(&config.bootstrap()?);
+    let identity = Identity::of_bootstrap(&config.name, &members);
+    let (entries, hard_state) = bootstrap_log(&members)?;
+    let wal = Wal::create(identity.metadata(), WalOptions::default());
+    Ok(Node::bootstrap(
+        node_options(config, identity),
+        wal,
+        entries,
+        hard_state,
+    )?)
+}
+
+fn node_options(config: &Config, identity: Identity) -> NodeOptions {
+    let started_unix_ms = unix_ms();
+    let election_ticks = config.election_ticks();
+    NodeOptions {
+        member_id: identity.member_id,
+        cluster_id: identity.cluster_id,
+        max_request_bytes: config.max_request_bytes,
+        consensus: ConsensusOptions {
+            id: identity.member_id,
+            election_ticks,
+            heartbeat_ticks: 1,
+            pre_vote: true,
+            seed: identity.member_id ^ started_unix_ms,
+            catch_up_entry_count: CATCH_UP_ENTRY_COUNT,
+            catch_up_size_bytes: CATCH_UP_SIZE_BYTES,
+        },
+        state: StateOptions {
+            lease_ttl_min: lease_ttl_min(config),
+            quota_bytes: config.quota_backend_bytes,
+            ..StateOptions::default()
+        },
+        started_unix_ms,
+        max_learners: 1,
+        tick: config.heartbeat_interval,
+    }
+}
+
+/// Shortest lease in seconds: one and a half elections, so that it outlives a change of leader.
+fn lease_ttl_min(config: &Config) -> i64 {
+    let ticks = (3 * config.election_ticks()).div_ceil(2) as u128;
+    let ms = ticks * config.heartbeat_interval.as_millis();
+    i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+/// The wall clock, in milliseconds since 1970; for ids, never for order.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+fn limits(config: &Config) -> Limits {
+    Limits {
+        concurrent_streams_max: config.max_concurrent_streams,
+        message_bytes_max: config.received_message_bytes_max(),
+        ping_interval_min: config.keepalive.client_interval_min,
+        keepalive_interval: Some(config.keepalive.interval).filter(|i| !i.is_zero()),
+        keepalive_timeout: config.keepalive.timeout,
+        ..Limits::default()
+    }
+}

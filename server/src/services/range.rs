@@ -1,0 +1,216 @@
+//! Unary ranges of any size.
+//!
+//! A small answer is read in one slice and sent in one piece. Any other is served by a task of its own: gRPC wants the
+//! length of a message before its first byte, so a first pass over the keys computes it, and a second one sends them.
+//! Between slices nothing is kept but the revision and the next key; a hold keeps that revision from being swept.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use engine::mvcc::{RangeRun, RangeSize, RangeStream, RequestError, check};
+use engine::types::Budget;
+use engine::view::PinnedView;
+use net::grpc::{Code, Status};
+use proto::etcdserverpb::RangeRequest;
+
+use super::pieces::Pieces;
+use super::{refused, respond};
+use crate::errors::FrontError;
+use crate::shard::{Gone, ReplyTo, Shard, StreamReply};
+
+/// Keys that one slice visits: well under a turn of the executor.
+pub(super) const SLICE_UNITS: usize = 1024;
+/// Answers up to this length are built whole; it is no more than what a streamed one queues.
+const SMALL_LEN_MAX: usize = 256 * 1024;
+/// grpc-go's limit, and so etcd's.
+const MESSAGE_LEN_MAX: usize = i32::MAX as usize;
+
+/// What the first slice of a range came to.
+enum First {
+    Whole(Bytes),
+    Refused(RequestError),
+    /// It takes longer, or its answer is not small.
+    Large,
+}
+
+/// Why a range that takes long has no answer.
+pub(super) enum Failure {
+    Refused(Status),
+    /// The client has left or stands still.
+    Gone,
+}
+
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        Failure::Gone
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Failure::Refused(refused(error))
+    }
+}
+
+/// Answers from a View: the newest one, or the first that is no older than this request.
+pub(crate) fn range(shard: &Rc<Shard>, request: RangeRequest, reply: ReplyTo) {
+    if let Err(error) = check::range(&request) {
+        return reply.finish(Err(refused(error)));
+    }
+    let started = driver::now();
+    let first = shard.with_view(|view| {
+        let is_fresh = request.serializable || view.is_linearizable();
+        is_fresh.then(|| read_first(shard, view, &request))
+    });
+    if let Some(first) = first {
+        return answer(shard, request, reply, first, started);
+    }
+    let asked = Rc::clone(shard);
+    shard.wait_fresh(move |fresh| match fresh {
+        Ok(()) => {
+            let started = driver::now();
+            let first = asked.with_view(|view| read_first(&asked, view, &request));
+            answer(&asked, request, reply, first, started);
+        }
+        Err(error) => reply.finish(Err(error.status())),
+    });
+}
+
+fn read_first(shard: &Shard, view: &PinnedView<'_>, request: &RangeRequest) -> First {
+    let run = RangeRun::new(request, view.reader());
+    let mut budget = Budget::new(SLICE_UNITS);
+    match run.and_then(|mut run| run.step(view.reader(), &mut budget)) {
+        Err(error) => First::Refused(error),
+        Ok(None) => First::Large,
+        Ok(Some(answer)) => {
+            let header = shard.header_at(view, answer.revision);
+            match respond::small_range_response(&header, &answer, SMALL_LEN_MAX) {
+                Some(message) => First::Whole(message),
+                None => First::Large,
+            }
+        }
+    }
+}
+
+fn answer(
+    shard: &Rc<Shard>,
+    request: RangeRequest,
+    reply: ReplyTo,
+    first: First,
+    started: std::time::Duration,
+) {
+    match first {
+        First::Whole(message) => {
+            count(shard, started, true);
+            reply.finish(Ok(message));
+        }
+        First::Refused(error) => {
+            count(shard, started, false);
+            reply.finish(Err(refused(error)));
+        }
+        First::Large => {
+            let shard = Rc::clone(shard);
+            driver::spawn(async move { serve_large(&shard, &request, reply).await }).detach();
+        }
+    }
+}
+
+/// What the metrics tell of a range in the store.
+pub(super) fn count(shard: &Shard, started: std::time::Duration, is_ok: bool) {
+    let elapsed = driver::now().saturating_sub(started);
+    shard.metrics.range_done(is_ok, elapsed);
+    if elapsed > shard.config.warning_apply_duration {
+        shard.metrics.slow_applies.inc();
+    }
+    if is_ok {
+        shard.metrics.range_total.inc();
+    }
+}
+
+async fn serve_large(shard: &Shard, request: &RangeRequest, reply: ReplyTo) {
+    let started = driver::now();
+    let measured = measure(shard, request).await;
+    count(shard, started, measured.is_ok());
+    let (run, size) = match measured {
+        Ok(measured) => measured,
+        Err(status) => return reply.finish(Err(status)),
+    };
+    let out = reply.into_stream();
+    match send(shard, run, size, &out).await {
+        Ok(()) => out.finish(&Status::OK),
+        Err(Failure::Refused(status)) => out.finish(&status),
+        Err(Failure::Gone) => out.give_up(),
+    }
+}
+
+/// The first pass. What comes back holds its revision.
+async fn measure(
+    shard: &Shard,
+    request: &RangeRequest,
+) -> Result<(RangeStream, RangeSize), Status> {
+    let mut run = shard
+        .with_view(|view| RangeStream::new(request, view.reader()))
+        .map_err(refused)?;
+    let Some(hold) = shard.hold(run.revision()) else {
+        let compact_revision = shard.with_view(|view| view.compact_revision());
+        return Err(match compact_revision > run.revision() {
+            true => FrontError::Compacted.status(),
+            false => FrontError::TooManyRequests.status(),
+        });
+    };
+    run.hold(hold);
+    loop {
+        let step = shard.with_view(|view| {
+            let mut budget = Budget::new(SLICE_UNITS);
+            run.measure(view.reader(), &mut budget)
+        });
+        if let Some(size) = step.map_err(refused)? {
+            return Ok((run, size));
+        }
+        driver::yield_now().await;
+    }
+}
+
+/// The second pass.
+async fn send(
+    shard: &Shard,
+    mut run: RangeStream,
+    size: RangeSize,
+    out: &StreamReply,
+) -> Result<(), Failure> {
+    let header = shard.with_view(|view| shard.header_at(view, size.revision));
+    let (head, tail) = (
+        respond::range_head(&header),
+        respond::range_tail(size.more, size.count),
+    );
+    let len = head.len() + size.kvs_len + tail.len();
+    if len > MESSAGE_LEN_MAX {
+        return Err(Failure::Refused(too_large(len)));
+    }
+    let mut pieces = Pieces::start(out, len)?;
+    pieces.push(&head)?;
+    let mut slice = Vec::new();
+    let mut is_more = true;
+    while is_more {
+        is_more = shard.with_view(|view| {
+            let mut budget = Budget::new(SLICE_UNITS);
+            run.read(view.reader(), &mut budget, out.room(), &mut slice)
+        })?;
+        for pair in slice.drain(..) {
+            pieces.push_pair(&pair)?;
+        }
+        pieces.flush()?;
+        out.ready().await?;
+        driver::yield_now().await;
+    }
+    pieces.push(&tail)?;
+    pieces.flush()?;
+    Ok(())
+}
+
+/// What grpc-go says.
+fn too_large(len: usize) -> Status {
+    let text =
+        format!("grpc: trying to send message larger than max ({len} vs. {MESSAGE_LEN_MAX})");
+    Status::new(Code::ResourceExhausted, text)
+}
