@@ -1,7 +1,6 @@
 //! Work that the ring cannot do, on the executor's helper threads.
 //!
-//! The threads are our own rather than glommio's, whose wake-ups can be lost (see `executor`). They are
-//! started when there is work and none is idle, and end with the executor.
+//! The threads are started when there is work and none is idle, and end with the executor.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

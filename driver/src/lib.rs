@@ -1,12 +1,12 @@
-//! Executors, sockets, files and timers: the one crate that names glommio.
+//! Executors, sockets, files and timers: the one crate that knows io_uring.
 //!
 //! Everything is completion-style and neutral about the runtime below: buffers are owned, go in with the
-//! call and come back with the result, and no type of glommio appears in a signature. Another ring
-//! can replace it without touching the callers.
+//! call and come back with the result, and no type of the ring appears in a signature.
 //!
 //! ```text
 //!  probe     can this machine run us? said before anything starts
 //!  executor  run one executor on this thread; spawn, yield, sleep, now
+//!  ring      the executor's io_uring: operations as futures
 //!  notify    oneshot      between tasks of one executor
 //!  mailbox                between executors, and from plain threads
 //!  blocking               what the ring cannot do, on helper threads
@@ -19,7 +19,7 @@
 //! - futures here are `!Send` and belong to the executor that first polls them;
 //! - dropping a future ends the wait, never corrupts: a write in flight may still reach the disk;
 //! - no call blocks the executor's thread, except where its doc says so;
-//! - `unsafe` lives in `sys` only.
+//! - `unsafe` lives in `sys`, `memory`, `ring/kernel` and `ring/pool` only.
 
 #![deny(unsafe_code)]
 
@@ -31,10 +31,12 @@ pub mod fs;
 mod load;
 mod lock;
 mod mailbox;
+mod memory;
 mod net;
 mod notify;
 mod oneshot;
 mod probe;
+mod ring;
 mod sys;
 mod time;
 

@@ -134,7 +134,7 @@ mod tests {
                 FileLock::exclusive(&path),
                 Err(LockError::Held { .. })
             ));
-            file.close().await.unwrap();
+            file.close().await;
             let lock = FileLock::exclusive(&path).unwrap();
             let file = crate::File::open(&path, Caching::Direct).await.unwrap();
             assert!(matches!(file.try_lock(), Err(LockError::Held { .. })));

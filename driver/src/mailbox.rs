@@ -1,8 +1,8 @@
 //! A bounded queue into an executor, from other executors and from plain threads.
 //!
 //! Senders never wait: a full or closed mailbox gives the message back. The lock is held only while a
-//! message is moved. The receiver's waker is called from the sender's thread; glommio then wakes the
-//! executor through its eventfd, so a signal thread can reach a sleeping executor.
+//! message is moved. The receiver's waker is called from the sender's thread; its executor is
+//! then woken through an eventfd, so a signal thread can reach a sleeping executor.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

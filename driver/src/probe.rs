@@ -1,7 +1,6 @@
-//! Whether this machine can run us, asked before glommio would panic.
+//! Whether this machine can run us, asked before anything starts.
 //!
-//! [`probe`] makes one small ring by hand, asks which operations the kernel knows, and looks at the
-//! limit on locked memory. Its errors say what to change.
+//! [`probe`] makes one small ring by hand and asks which operations the kernel knows. Its errors say what to change.
 
 use std::io;
 
@@ -9,19 +8,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::sys;
 
-/// `IORING_OP_TEE`, the last operation of Linux 5.8, the oldest kernel that glommio accepts.
-const LAST_OP_OF_LINUX_5_8: u8 = 33;
-/// glommio refuses to start below this limit.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// `IORING_OP_UNLINKAT`, the last operation of Linux 5.11, the first whose io_uring_enter takes a timeout.
+const LAST_OP_OF_LINUX_5_11: u8 = 36;
+/// Enough for several rings, whose memory Linux before 5.12 takes from the limit on locked memory.
+const MEMLOCK_BYTES: u64 = 4 << 20;
 
 /// Why io_uring cannot be used. All of these are the administrator's to fix; a retry does not help.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    #[error("this kernel has no io_uring; Linux 5.8 or newer is needed")]
+    #[error("this kernel has no io_uring; Linux 5.11 or newer is needed")]
     Missing,
     #[error(
-        "this kernel's io_uring is too old (last operation {last_op}); Linux 5.8 or newer is needed"
+        "this kernel's io_uring is too old (last operation {last_op}); Linux 5.11 or newer is needed"
     )]
     TooOld { last_op: u8 },
     #[error(
@@ -35,11 +34,6 @@ pub enum ProbeError {
          Kubernetes: securityContext.seccompProfile)"
     )]
     Forbidden,
-    #[error(
-        "the limit on locked memory is {limit_bytes} bytes and at least {needed_bytes} are needed; raise it \
-         (ulimit -l, LimitMEMLOCK= in a systemd unit, --ulimit memlock= for a container)"
-    )]
-    MemLock { limit_bytes: u64, needed_bytes: u64 },
     #[error(
         "no memory for an io_uring; raise the limit on locked memory (ulimit -l, LimitMEMLOCK=)"
     )]
@@ -55,10 +49,10 @@ pub enum ProbeError {
 /// # Errors
 /// [`ProbeError`] says what is missing and what to change.
 pub fn probe() -> Result<(), ProbeError> {
-    raise_memlock()?;
+    raise_memlock();
     let ring = sys::ring_setup(4).map_err(|error| setup_error(error, disabled_sysctl()))?;
     match sys::ring_last_op(&ring) {
-        Ok(last_op) if last_op >= LAST_OP_OF_LINUX_5_8 => Ok(()),
+        Ok(last_op) if last_op >= LAST_OP_OF_LINUX_5_11 => Ok(()),
         Ok(last_op) => Err(ProbeError::TooOld { last_op }),
         // Before Linux 5.6 the question itself is unknown.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -68,29 +62,16 @@ pub fn probe() -> Result<(), ProbeError> {
     }
 }
 
-fn raise_memlock() -> Result<(), ProbeError> {
+/// As far as it goes; where it is too little, setting up a ring says so.
+fn raise_memlock() {
     let limit = getrlimit(Resource::Memlock);
-    let Some(current) = limit.current else {
-        return Ok(());
-    };
-    if current >= MEMLOCK_BYTES_MIN {
-        return Ok(());
-    }
-    let raised = setrlimit(
-        Resource::Memlock,
-        Rlimit {
+    if limit.current.is_some_and(|current| current < MEMLOCK_BYTES) {
+        let raised = Rlimit {
             current: limit.maximum,
             maximum: limit.maximum,
-        },
-    );
-    let limit_bytes = limit.maximum.unwrap_or(u64::MAX);
-    if raised.is_err() || limit_bytes < MEMLOCK_BYTES_MIN {
-        return Err(ProbeError::MemLock {
-            limit_bytes: current,
-            needed_bytes: MEMLOCK_BYTES_MIN,
-        });
+        };
+        let _ = setrlimit(Resource::Memlock, raised);
     }
-    Ok(())
 }
 
 /// The value of the sysctl that switches io_uring off, if it does.
@@ -130,7 +111,7 @@ mod tests {
             )
             .to_string()
         };
-        assert!(of(libc::ENOSYS, None).contains("5.8"));
+        assert!(of(libc::ENOSYS, None).contains("5.11"));
         assert!(of(libc::EPERM, None).contains("seccomp"));
         assert!(of(libc::EPERM, Some("2")).contains("kernel.io_uring_disabled = 2"));
         assert!(of(libc::ENOMEM, None).contains("LimitMEMLOCK"));

@@ -1,14 +1,10 @@
-//! The system calls and the borrowed descriptors that need `unsafe`; everything here has a safe face.
+//! The system calls that need `unsafe`; everything here has a safe face.
 
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-
-use glommio::net::{TcpListener, TcpStream, UnixStream};
-use socket2::Socket;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Room for every operation an io_uring probe can describe (`struct io_uring_probe` + 256 ops of 8 bytes).
 const PROBE_SIZE_BYTES: usize = 16 + 256 * 8;
@@ -16,51 +12,6 @@ const PROBE_SIZE_BYTES: usize = 16 + 256 * 8;
 const REGISTER_PROBE: libc::c_uint = 8;
 /// Size of `struct io_uring_params` of `linux/io_uring.h`; all zeros asks for the defaults.
 const PARAMS_SIZE_BYTES: usize = 120;
-
-/// Borrows the descriptor of `owner` for as long as `owner` is borrowed.
-pub(crate) fn borrow_fd<T: AsRawFd>(owner: &T) -> BorrowedFd<'_> {
-    // SAFETY: `owner` holds its descriptor open for its whole life, and the result borrows `owner`,
-    // so the descriptor is open and refers to the same file for as long as the result lives.
-    unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
-}
-
-/// The same for a socket in a cell.
-pub(crate) fn borrow_cell_fd(socket: &RefCell<TcpStream>) -> BorrowedFd<'_> {
-    let fd = socket.borrow().as_raw_fd();
-    // SAFETY: the only caller, `net::Stream`, never replaces the socket in its cell, so `fd` is open for
-    // as long as the cell lives, which the result borrows.
-    unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// Gives a listening socket to glommio.
-///
-/// # Panics
-/// Outside of an executor.
-pub(crate) fn into_glommio(socket: Socket) -> TcpListener {
-    let fd = socket.into_raw_fd();
-    // SAFETY: `into_raw_fd` has just given up the descriptor, so the listener is its only owner.
-    unsafe { TcpListener::from_raw_fd(fd) }
-}
-
-/// The same for one end of a pair of connected sockets.
-///
-/// # Panics
-/// Outside of an executor.
-pub(crate) fn poll_by_glommio(socket: std::os::unix::net::UnixStream) -> UnixStream {
-    let fd = socket.into_raw_fd();
-    // SAFETY: as above.
-    unsafe { UnixStream::from_raw_fd(fd) }
-}
-
-/// The same for a connected socket.
-///
-/// # Panics
-/// Outside of an executor.
-pub(crate) fn stream_into_glommio(socket: OwnedFd) -> TcpStream {
-    let fd = socket.into_raw_fd();
-    // SAFETY: as above.
-    unsafe { TcpStream::from_raw_fd(fd) }
-}
 
 /// Asks the kernel for a small ring; the ring is gone when the result is dropped.
 pub(crate) fn ring_setup(entries: u32) -> io::Result<OwnedFd> {

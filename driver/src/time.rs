@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use glommio::timer::Timer;
+use crate::executor::{TimerKey, add_timer, remove_timer};
 
 /// Time since the process first asked, the same on every thread. Never goes back.
 pub fn now() -> Duration {
@@ -18,7 +18,7 @@ pub fn now() -> Duration {
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
         duration,
-        timer: None,
+        state: SleepState::New,
     }
 }
 
@@ -26,17 +26,49 @@ pub fn sleep(duration: Duration) -> Sleep {
 #[derive(Debug)]
 pub struct Sleep {
     duration: Duration,
-    timer: Option<Timer>,
+    state: SleepState,
+}
+
+#[derive(Debug)]
+enum SleepState {
+    New,
+    Waiting { timer: TimerKey, waker: Waker },
+    Over,
 }
 
 impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // A timer whose end does not fit the clock never fires.
-        let duration = self.duration.min(Duration::from_secs(1 << 31));
-        let timer = self.timer.get_or_insert_with(|| Timer::new(duration));
-        Pin::new(timer).poll(cx).map(|_| ())
+        let until = match &self.state {
+            SleepState::New => now().saturating_add(self.duration),
+            SleepState::Waiting { timer, .. } if timer.0 <= now() => {
+                remove_timer(*timer);
+                self.state = SleepState::Over;
+                return Poll::Ready(());
+            }
+            SleepState::Waiting { waker, .. } if waker.will_wake(cx.waker()) => {
+                return Poll::Pending;
+            }
+            SleepState::Waiting { timer, .. } => {
+                remove_timer(*timer);
+                timer.0
+            }
+            SleepState::Over => return Poll::Ready(()),
+        };
+        self.state = SleepState::Waiting {
+            timer: add_timer(until, cx.waker().clone()),
+            waker: cx.waker().clone(),
+        };
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let SleepState::Waiting { timer, .. } = self.state {
+            remove_timer(timer);
+        }
     }
 }
 

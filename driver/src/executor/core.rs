@@ -1,31 +1,29 @@
-//! The scheduler: slots of tasks, the ready queue, and the root future that works it off.
+//! The scheduler: slots of tasks, the ready queue, timers, and the loop that works them off.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_io::AsyncRead;
-use glommio::net::UnixStream;
-use glommio::timer::Timer;
 use rustix::thread::CpuSet;
 
-use super::remote::Remote;
-use super::task::{MAIN_SLOT, TaskCell, WakeHandle};
+use super::remote::{Remote, listen};
+use super::task::{MAIN_SLOT, TaskCell, WakeHandle, spawn};
 use crate::blocking::Helpers;
-use crate::sys;
+use crate::ring::{Kernel, Wait};
+use crate::time::now;
 
-/// How long tasks run before the rings and timers are looked at again.
+/// How long tasks run before the ring and the timers are looked at again.
 const TURN_MAX: Duration = Duration::from_micros(250);
+/// The longest sleep; the kernel refuses times beyond its clock.
+const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The clock is read after this many tasks.
 const TASKS_PER_CLOCK: usize = 8;
-/// The pause after a full turn: over before glommio looks, unless this is a fast machine.
-const TURN_PAUSE: Duration = Duration::from_nanos(300);
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -35,15 +33,13 @@ thread_local! {
 pub(super) struct Core {
     slots: RefCell<Slots>,
     ready: RefCell<VecDeque<Arc<WakeHandle>>>,
+    kernel: RefCell<Kernel>,
+    timers: RefCell<Timers>,
     remote: Arc<Remote>,
-    /// The end of the bell's socket; see `remote`.
-    ear: RefCell<UnixStream>,
-    /// glommio's waker of the root, from its latest poll.
-    root: RefCell<Option<Waker>>,
-    /// The root is being polled or was woken, so it will look at the ready queue.
-    is_root_awake: Cell<bool>,
     turn_start: Cell<Instant>,
     helpers: Helpers,
+    /// Kept between looks at the ring.
+    wakers: RefCell<Vec<Waker>>,
 }
 
 #[derive(Default)]
@@ -52,19 +48,32 @@ struct Slots {
     free: Vec<usize>,
 }
 
+/// Who wants to be woken when.
+#[derive(Default)]
+struct Timers {
+    queue: BTreeMap<TimerKey, Waker>,
+    made_count: u64,
+}
+
+/// When a timer ends, and which of those that end then it is.
+pub(crate) type TimerKey = (Duration, u64);
+
 impl Core {
-    /// Makes this thread's scheduler. Runs on glommio's executor.
+    /// Makes this thread's scheduler, with a ring of its own.
     pub(super) fn enter(helper_thread_count: usize, cpus: Option<CpuSet>) -> io::Result<Rc<Self>> {
-        let (remote, ear) = Remote::new()?;
+        let kernel = Kernel::new()?;
+        if let Some(cpus) = &cpus {
+            kernel.free_workers(cpus);
+        }
         let core = Rc::new(Self {
             slots: RefCell::default(),
             ready: RefCell::default(),
-            remote,
-            ear: RefCell::new(sys::poll_by_glommio(ear)),
-            root: RefCell::new(None),
-            is_root_awake: Cell::new(false),
+            kernel: RefCell::new(kernel),
+            timers: RefCell::default(),
+            remote: Remote::new()?,
             turn_start: Cell::new(Instant::now()),
             helpers: Helpers::new(helper_thread_count, cpus),
+            wakers: RefCell::default(),
         });
         CURRENT.set(Some(core.clone()));
         Ok(core)
@@ -86,11 +95,6 @@ impl Core {
 
     pub(super) fn push_ready(&self, task: Arc<WakeHandle>) {
         self.ready.borrow_mut().push_back(task);
-        if !self.is_root_awake.replace(true)
-            && let Some(root) = &*self.root.borrow()
-        {
-            root.wake_by_ref();
-        }
     }
 
     pub(super) fn add_task(&self, make: impl FnOnce(Arc<WakeHandle>) -> TaskCell) -> Rc<TaskCell> {
@@ -137,7 +141,7 @@ impl Core {
         self.ready.borrow_mut().pop_front()
     }
 
-    /// Runs ready tasks until none is left (`Pending(false)`), time is up (`Pending(true)`), or `main` ends.
+    /// Runs ready tasks until none is left, time is up, or `main` ends.
     fn run_turn<T>(&self, main: &mut dyn FnMut() -> Poll<T>) -> Turn<T> {
         self.turn_start.set(Instant::now());
         let mut count = 0;
@@ -160,15 +164,32 @@ impl Core {
         Turn::Idle
     }
 
-    /// Waits for the bell. `Ready`: it has rung, look again.
-    fn poll_bell(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ear = self.ear.borrow_mut();
-        let mut rings = [0; 64];
-        match Pin::new(&mut *ear).poll_read(cx, &mut rings) {
-            Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(()),
-            // The other end lives in `remote`, which this core holds, so there is no end of file; an error
-            // (ENOMEM, say) must not turn into a busy loop.
-            Poll::Ready(_) | Poll::Pending => Poll::Pending,
+    /// Looks at the ring and the timers; wakes whose time or completion has come.
+    fn look(&self, wait: Wait) -> io::Result<()> {
+        let mut wakers = self.wakers.take();
+        {
+            let mut kernel = self.kernel.borrow_mut();
+            if wait != Wait::No || kernel.has_work() {
+                kernel.enter(wait)?;
+                kernel.reap(&mut wakers);
+            }
+        }
+        self.timers.borrow_mut().take_due(&mut wakers);
+        for waker in wakers.drain(..) {
+            waker.wake();
+        }
+        self.wakers.replace(wakers);
+        Ok(())
+    }
+
+    /// How long the executor may sleep.
+    fn longest_wait(&self) -> Wait {
+        match self.timers.borrow().queue.first_key_value() {
+            None => Wait::ForEver,
+            Some((&(at, _), _)) => match at.saturating_sub(now()) {
+                Duration::ZERO => Wait::No,
+                time => Wait::AtMost(time.min(SLEEP_MAX)),
+            },
         }
     }
 
@@ -185,6 +206,7 @@ impl Core {
             }
         }
         self.ready.take().clear();
+        self.kernel.borrow_mut().drain();
     }
 }
 
@@ -199,65 +221,31 @@ fn is_turn_over(core: &Core) -> bool {
 }
 
 /// Runs `main` and all tasks until `main` ends.
-pub(super) async fn run_root<F, T>(core: Rc<Core>, main: impl FnOnce() -> F) -> T
+///
+/// # Errors
+/// The ring is broken, which the kernel does not do to a correct program.
+pub(super) fn run_until<F, T>(core: &Rc<Core>, main: impl FnOnce() -> F) -> io::Result<T>
 where
     F: Future<Output = T>,
 {
     let leave = Leave(core.clone());
+    spawn(listen(core.remote.clone())).detach();
     let handle = WakeHandle::new(core.remote.clone(), MAIN_SLOT);
-    let main_waker = Waker::from(handle.clone());
+    let main_waker = Waker::from(handle);
     let mut main = pin!(main());
     main_waker.wake_by_ref();
-    let mut pause = None;
-    let value = poll_fn(|cx| {
-        let mut poll_main = || main.as_mut().poll(&mut Context::from_waker(&main_waker));
-        poll_root(&core, cx, &mut pause, &mut poll_main)
-    })
-    .await;
-    drop(leave);
-    // glommio closes dropped files with its next turn.
-    glommio::timer::sleep(Duration::from_micros(1)).await;
-    value
-}
-
-fn poll_root<T>(
-    core: &Core,
-    cx: &mut Context<'_>,
-    pause: &mut Option<Timer>,
-    poll_main: &mut dyn FnMut() -> Poll<T>,
-) -> Poll<T> {
-    *pause = None;
-    core.is_root_awake.set(true);
-    match &mut *core.root.borrow_mut() {
-        Some(root) => root.clone_from(cx.waker()),
-        none => *none = Some(cx.waker().clone()),
-    }
-    loop {
+    let mut poll_main = || main.as_mut().poll(&mut Context::from_waker(&main_waker));
+    let value = loop {
         core.take_remote();
-        match core.run_turn(poll_main) {
-            Turn::Ended(value) => return Poll::Ready(value),
-            Turn::TimeUp if poll_pause(cx, pause).is_pending() => return Poll::Pending,
-            Turn::TimeUp => {}
-            Turn::Idle => {
-                if core.poll_bell(cx).is_pending() && core.remote.try_sleep() {
-                    core.is_root_awake.set(false);
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
-/// Has glommio poll the root again after it has looked at its rings. Waking the root right away would not do:
-/// glommio runs woken tasks first. `Ready` if the pause is over already, as on a thread that lost its CPU.
-fn poll_pause(cx: &mut Context<'_>, pause: &mut Option<Timer>) -> Poll<()> {
-    for factor in [1, 4, 16, 64] {
-        let timer = pause.insert(Timer::new(TURN_PAUSE * factor));
-        if Pin::new(timer).poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-    }
-    Poll::Ready(())
+        let wait = match core.run_turn(&mut poll_main) {
+            Turn::Ended(value) => break value,
+            Turn::Idle if core.remote.try_sleep() => core.longest_wait(),
+            Turn::Idle | Turn::TimeUp => Wait::No,
+        };
+        core.look(wait)?;
+    };
+    drop(leave);
+    Ok(value)
 }
 
 /// Ends the scheduler, also when a task panics.
@@ -271,7 +259,21 @@ impl Drop for Leave {
     }
 }
 
-/// Lets other tasks run; after a full turn also the timers and rings.
+impl Timers {
+    fn take_due(&mut self, wakers: &mut Vec<Waker>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let now = now();
+        while let Some(first) = self.queue.first_entry()
+            && first.key().0 <= now
+        {
+            wakers.push(first.remove());
+        }
+    }
+}
+
+/// Lets other tasks run; after a full turn also the timers and the ring.
 pub async fn yield_now() {
     let mut has_yielded = false;
     poll_fn(|cx| {
@@ -296,4 +298,40 @@ pub fn need_yield() -> bool {
 /// Outside of an executor.
 pub(crate) fn with_helpers<T>(act: impl FnOnce(&Helpers) -> T) -> T {
     Core::with_current(|core| act(&core.expect("called inside of driver::run").helpers))
+}
+
+/// Has `waker` woken at `at`, on the clock of [`now`].
+///
+/// # Panics
+/// Outside of an executor.
+pub(crate) fn add_timer(at: Duration, waker: Waker) -> TimerKey {
+    Core::with_current(|core| {
+        let core = core.expect("a timer is polled inside of driver::run");
+        let mut timers = core.timers.borrow_mut();
+        timers.made_count += 1;
+        let key = (at, timers.made_count);
+        timers.queue.insert(key, waker);
+        key
+    })
+}
+
+/// Takes a timer away, whether it has ended or not.
+pub(crate) fn remove_timer(key: TimerKey) {
+    Core::with_current(|core| {
+        if let Some(core) = core {
+            let waker = core.timers.borrow_mut().queue.remove(&key);
+            drop(waker);
+        }
+    });
+}
+
+/// The ring of this executor; never across a call that may come here again.
+///
+/// # Panics
+/// Outside of an executor.
+pub(crate) fn with_kernel<T>(act: impl FnOnce(&mut Kernel) -> T) -> T {
+    Core::with_current(|core| {
+        let core = core.expect("I/O is done inside of driver::run");
+        act(&mut core.kernel.borrow_mut())
+    })
 }

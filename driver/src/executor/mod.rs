@@ -1,19 +1,13 @@
-//! One executor per thread: its settings, its start, and the scheduler of our own that runs on it.
-//!
-//! glommio 0.9 drives rings and timers; it sees a single task, the *root*, which polls ours:
+//! One executor per thread: its settings, its start, and the scheduler.
 //!
 //! ```text
-//!  glommio's loop -> root -> ready queue -> task, task, ...      one turn, at most TURN_MAX
-//!        ^  rings, timers wake tasks        | nothing ready: sleep
-//!        `---------------------------------' turn over: come back after the rings were looked at
+//!  loop:  ready queue -> task, task, ...     one turn, at most TURN_MAX
+//!         ring, timers -> wakers             one io_uring_enter: submits, reaps, and waits if nothing is ready
 //! ```
 //!
-//! Why not glommio's own tasks: its loop asks "is a preemption due?" before it runs the first task, and goes to
-//! sleep over runnable tasks if the answer is yes. The question is answered by its latency ring, to which the
-//! preemption timer, wake-ups from other threads and its helper threads all write, so a busy machine loses
-//! wake-ups: a ping-pong over one executor hung within seconds. Here nothing writes to that ring while tasks
-//! run: turns are bounded by a clock, other threads wake through a socket in the main ring (`remote`), helper
-//! threads are ours (`blocking`), and the preemption timer never fires.
+//! The ring is our own (`ring`). glommio, on which this crate began, drives three rings and took sixteen
+//! io_uring_enter for one durable write of a lone client, where this loop takes three; and its loop could go to sleep
+//! over runnable tasks. ARCHITECTURE.md has the figures.
 //!
 //! - A task is polled by its executor's thread only; its waker may be used on any.
 //! - Ready tasks run first in, first out. No task is polled twice in a turn before those that waited longer.
@@ -22,22 +16,15 @@ mod core;
 mod remote;
 mod task;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::future::Future;
-use std::time::Duration;
-
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
 use self::core::Core;
-pub(crate) use self::core::with_helpers;
+pub(crate) use self::core::{TimerKey, add_timer, remove_timer, with_helpers, with_kernel};
 pub use self::core::{need_yield, yield_now};
 pub use self::task::{Task, spawn};
 use crate::probe::{ProbeError, probe};
 use crate::sys;
-
-/// glommio's preemption timer must never fire; see above.
-const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
-/// Entries per ring. After as many completions glommio would preempt as well.
-const RING_DEPTH: usize = 1024;
 
 /// How one executor is placed and named.
 #[derive(Clone, Debug)]
@@ -46,13 +33,8 @@ pub struct ExecutorConfig {
     pub name: String,
     /// The CPU to pin the thread to; `None` leaves the choice to the kernel.
     pub core: Option<usize>,
-    /// How long an idle executor polls before it sleeps. Trades CPU for latency; io-wq workers inherit the
-    /// pinning and starve while a pinned executor spins, so leave it at zero where files are written.
-    pub spin_before_park: Duration,
     /// Most threads for [`crate::blocking`]; not pinned, started when needed. At least one.
     pub helper_thread_count: usize,
-    /// Memory registered with the rings for direct I/O.
-    pub io_memory_bytes: usize,
 }
 
 impl ExecutorConfig {
@@ -60,9 +42,7 @@ impl ExecutorConfig {
         Self {
             name: name.into(),
             core: None,
-            spin_before_park: Duration::ZERO,
             helper_thread_count: 2,
-            io_memory_bytes: 1 << 20,
         }
     }
 }
@@ -97,23 +77,18 @@ where
         name: config.name.clone(),
         reason,
     };
-    let placement = config.core.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .name(&config.name)
-        .preempt_timer(PREEMPT_TIMER)
-        .ring_depth(RING_DEPTH)
-        .spin_before_park(config.spin_before_park)
-        .io_memory(config.io_memory_bytes)
-        // Not used by us.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .make()
-        .map_err(|error| start_error(error.to_string()))?;
-    executor
-        .run(async {
-            let core = Core::enter(config.helper_thread_count.max(1), cpus)?;
-            Ok(core::run_root(core, main).await)
-        })
-        .map_err(|error: std::io::Error| start_error(error.to_string()))
+    if let Some(number) = config.core {
+        let mut only = CpuSet::new();
+        if number >= CpuSet::MAX_CPU {
+            return Err(start_error(format!("there is no CPU {number}")));
+        }
+        only.set(number);
+        sched_setaffinity(None, &only)
+            .map_err(|error| start_error(format!("cannot use CPU {number}: {error}")))?;
+    }
+    let broken = |error: std::io::Error| start_error(error.to_string());
+    let core = Core::enter(config.helper_thread_count.max(1), cpus).map_err(broken)?;
+    core::run_until(&core, main).map_err(broken)
 }
 
 #[cfg(test)]

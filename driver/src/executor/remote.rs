@@ -1,19 +1,22 @@
 //! Wake-ups from other threads.
 //!
-//! A thread that wakes a task leaves it in the inbox and, if the executor may be asleep, writes a byte to a
-//! socket whose other end the executor polls in its main ring. The inbox and the sleep flag are under one
+//! A thread that wakes a task leaves it in the inbox and, if the executor may be asleep, writes to an eventfd that the
+//! executor reads through its ring. The inbox and the sleep flag are under one
 //! short lock, so a wake-up between "the inbox is empty" and "I sleep" cannot be lost.
 
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{EventfdFlags, eventfd};
+
 use super::task::WakeHandle;
+use crate::ring::{Op, Request};
 
 /// The part of an executor that other threads reach.
 pub(super) struct Remote {
     state: Mutex<State>,
-    bell: UnixStream,
+    bell: Arc<OwnedFd>,
 }
 
 #[derive(Default)]
@@ -26,17 +29,12 @@ struct State {
 }
 
 impl Remote {
-    /// The remote part, and the end of the socket to poll.
-    pub(super) fn new() -> io::Result<(Arc<Self>, UnixStream)> {
-        let (bell, ear) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        Ok((
-            Arc::new(Self {
-                state: Mutex::default(),
-                bell,
-            }),
-            ear,
-        ))
+    pub(super) fn new() -> io::Result<Arc<Self>> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Arc::new(Self {
+            state: Mutex::default(),
+            bell: Arc::new(bell),
+        }))
     }
 
     /// Wakes a task of the executor from any thread.
@@ -50,8 +48,13 @@ impl Remote {
             std::mem::take(&mut state.is_asleep)
         };
         if was_asleep {
-            // Should the socket be full, then the bell is ringing already.
-            let _ = (&self.bell).write(&[1]);
+            #[expect(
+                clippy::host_endian_bytes,
+                reason = "an eventfd takes the machine's order"
+            )]
+            let one = 1_u64.to_ne_bytes();
+            // It blocks only after 2^64 rings that nobody heard.
+            let _ = rustix::io::write(&self.bell, &one);
         }
     }
 
@@ -81,5 +84,20 @@ impl Remote {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock can panic halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hears the bell for as long as the executor runs. What is to be done is in the inbox, which every turn empties.
+pub(super) async fn listen(remote: Arc<Remote>) {
+    let eventfd = remote.bell.clone();
+    loop {
+        let request = Request::Bell {
+            eventfd: eventfd.clone(),
+            count: Box::new(0),
+        };
+        if Op::new(request).await.0.is_err() {
+            // Short of memory; the inbox is looked at in the meantime.
+            crate::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 }

@@ -3,30 +3,33 @@
 //! [`Caching::Direct`] passes the page cache by (O_DIRECT): the way for the log, whose writes are rewritten
 //! whole blocks of claimed space. A write is durable only after [`File::datasync`]; write and sync are two
 //! operations on purpose, since a single synchronous write waits milliseconds behind a busy core.
+//! [`File::write_and_sync`] links them, so that the sync begins without a wake-up in between.
 //!
-//! Where a file system or its device cannot do direct I/O, a direct file is buffered; nothing else changes.
+//! Where a file system cannot do direct I/O, a direct file is buffered; nothing else changes.
 //! Renaming, locking and directories are in `fs` and `lock`; what those need of an open file is here.
 
 mod aligned;
-mod direct;
 
 use std::cell::RefCell;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use glommio::GlommioError;
-use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 use rustix::fs::FallocateFlags;
 
 pub use aligned::{AlignedBuf, BLOCK_SIZE_BYTES};
 
-use crate::faults::{Op, inject, inject_write};
+use crate::blocking;
+use crate::executor::with_kernel;
+use crate::faults::{Op as FaultOp, inject, inject_write};
 use crate::lock::{LockError, try_lock};
-use crate::{blocking, sys};
+use crate::ring::{Op, Request};
 
 /// New files are for their owner only.
-const FILE_MODE: libc::mode_t = 0o600;
+const FILE_MODE: u32 = 0o600;
 
 /// Whether the page cache stands between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,23 +53,15 @@ pub enum Allocate {
 /// An open file of this executor. [`close`](File::close) reports errors; a dropped file is closed as well.
 #[derive(Debug)]
 pub struct File {
-    inner: Inner,
+    file: Rc<OwnedFd>,
+    is_direct: bool,
     /// Where it was opened or renamed to; for errors and faults.
     path: RefCell<PathBuf>,
 }
 
-#[derive(Debug)]
-enum Inner {
-    Direct(DmaFile),
-    Buffered(BufferedFile),
-}
-
 impl AsRawFd for File {
     fn as_raw_fd(&self) -> RawFd {
-        match &self.inner {
-            Inner::Direct(file) => file.as_raw_fd(),
-            Inner::Buffered(file) => file.as_raw_fd(),
-        }
+        self.file.as_raw_fd()
     }
 }
 
@@ -94,22 +89,20 @@ impl File {
         caching: Caching,
         mut options: OpenOptions,
     ) -> io::Result<Self> {
-        inject(Op::Open, path).await?;
+        inject(FaultOp::Open, path).await?;
         options.read(true).write(true).mode(FILE_MODE);
-        let inner = if caching == Caching::Direct && direct::is_supported(path).await? {
-            Inner::Direct(options.dma_open(path).await.map_err(io_error)?)
-        } else {
-            Inner::Buffered(options.buffered_open(path).await.map_err(io_error)?)
-        };
+        let opened = path.to_owned();
+        let (file, is_direct) = blocking(move || open(&opened, caching, &mut options)).await?;
         Ok(Self {
-            inner,
+            file: Rc::new(file),
+            is_direct,
             path: RefCell::new(path.to_owned()),
         })
     }
 
     /// Whether the page cache is really passed by.
     pub fn is_direct(&self) -> bool {
-        matches!(self.inner, Inner::Direct(_))
+        self.is_direct
     }
 
     pub fn path(&self) -> PathBuf {
@@ -121,38 +114,92 @@ impl File {
     /// # Errors
     /// What the kernel says; the file then holds any mixture of old and new bytes in that range.
     pub async fn write_at(&self, buf: AlignedBuf, offset: u64) -> (io::Result<()>, AlignedBuf) {
-        (self.write_whole(&buf, offset).await, buf)
+        match inject_write(&self.path()).await {
+            Ok(None) => self.write_whole(buf, offset).await,
+            Ok(Some(torn_len)) => {
+                let head = AlignedBuf::copy_of(&buf.as_slice()[..torn_len.min(buf.len())]);
+                let (result, _) = self.write_once(head, offset, false).await;
+                (
+                    result.and_then(|_| Err(io::ErrorKind::WriteZero.into())),
+                    buf,
+                )
+            }
+            Err(error) => (Err(error), buf),
+        }
     }
 
-    async fn write_whole(&self, buf: &AlignedBuf, offset: u64) -> io::Result<()> {
-        if !offset.is_multiple_of(BLOCK_SIZE_BYTES as u64) {
-            return Err(io::ErrorKind::InvalidInput.into());
+    /// [`File::write_at`] and then [`File::datasync`], with one wake-up where the kernel can link the two.
+    ///
+    /// # Errors
+    /// Of either.
+    pub async fn write_and_sync(
+        &self,
+        buf: AlignedBuf,
+        offset: u64,
+    ) -> (io::Result<()>, AlignedBuf) {
+        let is_plain = cfg!(not(feature = "faults")) && with_kernel(|kernel| kernel.can_link());
+        if is_plain && !buf.is_empty() {
+            let (result, buf) = self.write_once(buf, offset, true).await;
+            let is_short = |error: &io::Error| error.kind() == io::ErrorKind::WriteZero;
+            if !result.as_ref().is_err_and(is_short) {
+                return (result.map(drop), buf);
+            }
+            return self.write_then_sync(buf, offset).await;
         }
-        let path = self.path();
-        if let Some(torn_len) = inject_write(&path).await? {
-            let head = AlignedBuf::copy_of(&buf.as_slice()[..torn_len.min(buf.len())]);
-            self.write_once(&head, offset).await?;
-            return Err(io::ErrorKind::WriteZero.into());
+        self.write_then_sync(buf, offset).await
+    }
+
+    async fn write_then_sync(&self, buf: AlignedBuf, offset: u64) -> (io::Result<()>, AlignedBuf) {
+        let (written, buf) = self.write_at(buf, offset).await;
+        match written {
+            Ok(()) => (self.datasync().await, buf),
+            Err(error) => (Err(error), buf),
         }
+    }
+
+    async fn write_whole(&self, mut buf: AlignedBuf, offset: u64) -> (io::Result<()>, AlignedBuf) {
         // A regular file takes less than asked for only for want of space or after a signal. The same bytes
         // at the same place do no harm, so one more try tells the two apart.
         for _ in 0..2 {
-            if self.write_once(buf, offset).await? == buf.len() {
-                return Ok(());
+            let len = buf.len();
+            let (result, back) = self.write_once(buf, offset, false).await;
+            buf = back;
+            match result {
+                Ok(count) if count == len => return (Ok(()), buf),
+                Ok(_) => {}
+                Err(error) => return (Err(error), buf),
             }
         }
-        Err(io::ErrorKind::WriteZero.into())
+        (Err(io::ErrorKind::WriteZero.into()), buf)
     }
 
-    async fn write_once(&self, buf: &AlignedBuf, offset: u64) -> io::Result<usize> {
-        let Some(memory) = buf.share() else {
-            return Ok(0);
+    /// How much was written, or 0 if that and the sync succeeded.
+    async fn write_once(
+        &self,
+        buf: AlignedBuf,
+        offset: u64,
+        then_sync: bool,
+    ) -> (io::Result<usize>, AlignedBuf) {
+        if !offset.is_multiple_of(BLOCK_SIZE_BYTES as u64) {
+            return (Err(io::ErrorKind::InvalidInput.into()), buf);
+        }
+        let Some(blocks) = buf.into_blocks() else {
+            return (Ok(0), AlignedBuf::zeroed(0));
         };
-        let written = match &self.inner {
-            Inner::Direct(file) => file.write_rc_at(memory, offset).await,
-            Inner::Buffered(file) => file.write_at(memory.as_bytes().to_vec(), offset).await,
+        let writing = Op::new(Request::Write {
+            file: self.file.clone(),
+            blocks,
+            offset,
+            then_sync,
+        });
+        let (result, request) = writing.await;
+        let Request::Write { blocks, .. } = request else {
+            unreachable!("an operation gives back what it was given");
         };
-        written.map_err(io_error)
+        (
+            result.map(|count| count as usize),
+            AlignedBuf::from_blocks(blocks),
+        )
     }
 
     /// Fills `buf` from `offset`, a multiple of [`BLOCK_SIZE_BYTES`], and tells how many bytes were there:
@@ -160,32 +207,28 @@ impl File {
     ///
     /// # Errors
     /// What the kernel says; `buf` then holds anything.
-    pub async fn read_at(
-        &self,
-        mut buf: AlignedBuf,
-        offset: u64,
-    ) -> (io::Result<usize>, AlignedBuf) {
-        let result = self.read_whole(&mut buf, offset).await;
-        (result, buf)
-    }
-
-    async fn read_whole(&self, buf: &mut AlignedBuf, offset: u64) -> io::Result<usize> {
+    pub async fn read_at(&self, buf: AlignedBuf, offset: u64) -> (io::Result<usize>, AlignedBuf) {
         if !offset.is_multiple_of(BLOCK_SIZE_BYTES as u64) {
-            return Err(io::ErrorKind::InvalidInput.into());
+            return (Err(io::ErrorKind::InvalidInput.into()), buf);
         }
-        let path = self.path();
-        let limit = inject(Op::Read, &path).await?.unwrap_or(usize::MAX);
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        let read = match &self.inner {
-            Inner::Direct(file) => file.read_at_aligned(offset, buf.len()).await,
-            Inner::Buffered(file) => file.read_at(offset, buf.len()).await,
+        let limit = match inject(FaultOp::Read, &self.path()).await {
+            Ok(limit) => limit.unwrap_or(usize::MAX),
+            Err(error) => return (Err(error), buf),
         };
-        let read = read.map_err(io_error)?;
-        let len = read.len().min(buf.len()).min(limit);
-        buf.as_mut_slice()[..len].copy_from_slice(&read[..len]);
-        Ok(len)
+        let Some(blocks) = buf.into_blocks() else {
+            return (Ok(0), AlignedBuf::zeroed(0));
+        };
+        let reading = Op::new(Request::Read {
+            file: self.file.clone(),
+            blocks,
+            offset,
+        });
+        let (result, request) = reading.await;
+        let Request::Read { blocks, .. } = request else {
+            unreachable!("an operation gives back what it was given");
+        };
+        let result = result.map(|count| (count as usize).min(limit));
+        (result, AlignedBuf::from_blocks(blocks))
     }
 
     /// Waits until all that was written, and the length, is on the disk.
@@ -194,12 +237,11 @@ impl File {
     /// What the kernel says. It may have dropped the data then, so a second try proves nothing.
     pub async fn datasync(&self) -> io::Result<()> {
         let path = self.path();
-        inject(Op::Sync, &path).await?;
-        let synced = match &self.inner {
-            Inner::Direct(file) => file.fdatasync().await,
-            Inner::Buffered(file) => file.fdatasync().await,
-        };
-        synced.map_err(io_error)
+        inject(FaultOp::Sync, &path).await?;
+        let syncing = Op::new(Request::Sync {
+            file: self.file.clone(),
+        });
+        syncing.await.0.map(drop)
     }
 
     /// Claims space for `offset..offset + len`, so that writing there cannot run out of it.
@@ -209,7 +251,7 @@ impl File {
     /// system cannot claim space, and then only writing does.
     pub async fn allocate(&self, offset: u64, len: u64, mode: Allocate) -> io::Result<()> {
         let path = self.path();
-        inject(Op::Allocate, &path).await?;
+        inject(FaultOp::Allocate, &path).await?;
         let flags = match mode {
             Allocate::Grow => FallocateFlags::empty(),
             Allocate::KeepSize => FallocateFlags::KEEP_SIZE,
@@ -227,7 +269,7 @@ impl File {
     /// What the kernel says.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
         let path = self.path();
-        inject(Op::Truncate, &path).await?;
+        inject(FaultOp::Truncate, &path).await?;
         let fd = self.share_fd()?;
         blocking(move || rustix::fs::ftruncate(&fd, len))
             .await
@@ -239,11 +281,8 @@ impl File {
     /// # Errors
     /// What the kernel says.
     pub async fn file_len(&self) -> io::Result<u64> {
-        let len = match &self.inner {
-            Inner::Direct(file) => file.file_size().await,
-            Inner::Buffered(file) => file.file_size().await,
-        };
-        len.map_err(io_error)
+        let stat = rustix::fs::fstat(&self.file)?;
+        u64::try_from(stat.st_size).map_err(io::Error::other)
     }
 
     /// Takes the file's exclusive `flock`, held until it is closed. One system call that does not wait.
@@ -259,20 +298,16 @@ impl File {
         *self.path.borrow_mut() = path.into();
     }
 
-    /// Closes the file.
-    ///
-    /// # Errors
-    /// What the kernel says; the descriptor is gone in any case.
-    pub async fn close(self) -> io::Result<()> {
-        let closed = match self.inner {
-            Inner::Direct(file) => file.close().await,
-            Inner::Buffered(file) => file.close().await,
-        };
-        closed.map_err(io_error)
+    /// Closes the file, on a helper thread, since the last descriptor of a removed file takes a while. Says nothing
+    /// about what was written: only [`File::datasync`] does.
+    pub async fn close(self) {
+        if let Ok(file) = Rc::try_unwrap(self.file) {
+            blocking(move || drop(file)).await;
+        }
     }
 
     fn borrow_fd(&self) -> BorrowedFd<'_> {
-        sys::borrow_fd(self)
+        self.file.as_fd()
     }
 
     /// A descriptor for a helper thread, which may outlive the caller and even this file.
@@ -281,12 +316,17 @@ impl File {
     }
 }
 
-/// The error with its `errno`, which glommio's own conversion loses.
-pub(crate) fn io_error(error: GlommioError<()>) -> io::Error {
-    match error {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
-        other => other.into(),
+/// Opens for direct I/O if that is asked for and the file system can do it; tells whether.
+fn open(path: &Path, caching: Caching, options: &mut OpenOptions) -> io::Result<(OwnedFd, bool)> {
+    if caching == Caching::Direct {
+        match options.custom_flags(libc::O_DIRECT).open(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                options.custom_flags(0);
+            }
+            opened => return Ok((opened?.into(), true)),
+        }
     }
+    Ok((options.open(path)?.into(), false))
 }
 
 #[cfg(test)]
@@ -320,7 +360,7 @@ mod tests {
             assert_eq!(buf.as_slice()[4096..12288], block);
             let (count, _) = file.read_at(buf, 12288).await;
             assert_eq!(count.unwrap(), 0);
-            file.close().await.unwrap();
+            file.close().await;
 
             let on_disk = std::fs::read(&path).unwrap();
             assert_eq!(on_disk[4096..], block);
@@ -340,7 +380,7 @@ mod tests {
                 buf = back;
             }
             assert_eq!(buf.as_slice().as_ptr(), address);
-            file.close().await.unwrap();
+            file.close().await;
             assert_eq!(std::fs::read(&path).unwrap(), [19; 4096]);
         });
     }

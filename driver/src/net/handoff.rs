@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::Stream;
-use crate::sys;
 
 /// A connection that belongs to no executor; it may be sent to any. Closed on drop.
 #[derive(Debug)]
@@ -20,8 +19,7 @@ impl Stream {
     /// # Errors
     /// No descriptor is free; the connection is closed then.
     pub fn detach(self) -> io::Result<DetachedStream> {
-        // The runtime has no way to take a descriptor back out of its stream, so this one is a copy.
-        let socket = rustix::io::fcntl_dupfd_cloexec(self.borrow_fd(), 0)?;
+        let socket = self.into_socket()?;
         Ok(DetachedStream { socket })
     }
 
@@ -30,7 +28,7 @@ impl Stream {
     /// # Errors
     /// What the kernel says about the socket.
     pub fn attach(detached: DetachedStream) -> io::Result<Self> {
-        Self::from_accepted(sys::stream_into_glommio(detached.socket))
+        Self::from_accepted(detached.socket)
     }
 }
 

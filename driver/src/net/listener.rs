@@ -1,16 +1,17 @@
 //! A listening TCP socket.
 //!
-//! The socket is made here and handed to glommio, whose own `bind` sets only SO_REUSEPORT: without
-//! SO_REUSEADDR a restart would find the port taken for as long as old connections linger.
+//! SO_REUSEADDR is set, or a restart would find the port taken for as long as old connections linger.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Stream;
-use crate::sys;
+use crate::ring::{Op, Request};
 use crate::time::sleep;
 
 /// First and longest pause after a refused accept.
@@ -42,7 +43,7 @@ impl Default for ListenOptions {
 /// A socket that accepts connections on this executor. Closed on drop.
 #[derive(Debug)]
 pub struct Listener {
-    socket: glommio::net::TcpListener,
+    socket: Rc<OwnedFd>,
     local_addr: SocketAddr,
     keepalive: Option<Duration>,
 }
@@ -80,7 +81,7 @@ impl Listener {
             .as_socket()
             .ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {
-            socket: sys::into_glommio(socket),
+            socket: Rc::new(socket.into()),
             local_addr,
             keepalive,
         })
@@ -110,13 +111,24 @@ impl Listener {
     }
 
     async fn try_accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let stream = self.socket.accept().await.map_err(crate::file::io_error)?;
-        let stream = Stream::from_accepted(stream)?;
+        let accepting = Op::new(Request::Accept {
+            socket: self.socket.clone(),
+            accepted: None,
+        });
+        let (result, request) = accepting.await;
+        result?;
+        let Request::Accept {
+            accepted: Some(socket),
+            ..
+        } = request
+        else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        let stream = Stream::from_accepted(socket)?;
         let peer_addr = stream.peer_addr()?;
         if let Some(idle) = self.keepalive {
-            let fd = stream.borrow_fd();
             let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle);
-            SockRef::from(&fd).set_tcp_keepalive(&keepalive)?;
+            SockRef::from(stream.socket()).set_tcp_keepalive(&keepalive)?;
         }
         Ok((stream, peer_addr))
     }
@@ -213,8 +225,8 @@ mod tests {
             }));
             let (stream, _) = listener.accept().await;
             {
-                let fd = stream.borrow_fd();
-                let socket = SockRef::from(&fd);
+                let fd = stream.socket();
+                let socket = SockRef::from(fd);
                 assert!(socket.keepalive().unwrap());
                 assert!(socket.tcp_nodelay().unwrap());
                 let flags = rustix::io::fcntl_getfd(fd).unwrap();

@@ -1,41 +1,30 @@
 //! A connected TCP socket.
 //!
-//! One read and one write may be in flight together from two tasks; both take `&self`. glommio's stream
-//! wants `&mut self`, so it sits in a `RefCell` that is borrowed only inside a poll, never across an await.
+//! One read and one write may be in flight together from two tasks; both take `&self`.
 //!
-//! Received bytes land in a scratch buffer of the thread first and are then appended to the caller's. So an
-//! idle connection needs no buffer of its own, and no spare capacity has to be zeroed for each read; the copy
-//! is of what has arrived, a few hundred bytes as a rule.
+//! Received bytes land in a buffer that the kernel picks from the executor's pool when they arrive, and are appended
+//! to the caller's from there. So an idle connection needs no buffer of its own, and the copy is of what has arrived, a
+//! few hundred bytes as a rule.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::BorrowedFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Duration;
 
-use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::file::io_error;
-use crate::sys;
+use crate::ring::{Op, Request};
+use crate::time::timeout;
 
-/// Most bytes that one read brings.
-const SCRATCH_SIZE_BYTES: usize = 64 * 1024;
-/// Room made for a read whose buffer has none.
+/// Most bytes that a read brings whose buffer has no room.
 const READ_SIZE_BYTES_DEFAULT: usize = 16 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_SIZE_BYTES]);
-}
 
 /// A connection of this executor. Closed on drop.
 #[derive(Debug)]
 pub struct Stream {
-    socket: RefCell<TcpStream>,
+    socket: Rc<OwnedFd>,
     reading: Cell<bool>,
     writing: Cell<bool>,
 }
@@ -46,27 +35,32 @@ impl Stream {
     /// # Errors
     /// `TimedOut`, or what the kernel says.
     pub async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<Self> {
-        let limit = limit.max(Duration::from_millis(1));
-        let socket = TcpStream::connect_timeout(addr, limit)
-            .await
-            .map_err(io_error)?;
-        Self::from_accepted(socket)
+        let kind = Type::STREAM.cloexec();
+        let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+        let stream = Self::from_accepted(socket.into())?;
+        let connected = Op::new(Request::Connect {
+            socket: stream.socket.clone(),
+            address: Box::new(addr.into()),
+        });
+        match timeout(limit.max(Duration::from_millis(1)), connected).await {
+            Ok((result, _)) => result.map(|_| stream),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
-    pub(super) fn from_accepted(socket: TcpStream) -> io::Result<Self> {
-        let fd = sys::borrow_fd(&socket);
-        // glommio's accept leaves the descriptor open across exec.
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
-        socket.set_nodelay(true).map_err(io_error)?;
+    pub(super) fn from_accepted(socket: OwnedFd) -> io::Result<Self> {
+        SockRef::from(&socket).set_tcp_nodelay(true)?;
         Ok(Self {
-            socket: RefCell::new(socket),
+            socket: Rc::new(socket),
             reading: Cell::new(false),
             writing: Cell::new(false),
         })
     }
 
-    /// Appends what has arrived to `buf`, at most 64 KiB and at most its spare capacity (16 KiB if it has
-    /// none, taken only when bytes are there). `Ok(0)`: the peer has sent its last byte.
+    /// Appends what has arrived to `buf`, at most 16 KiB and at most its spare capacity (16 KiB if it has none,
+    /// taken only when bytes are there). `Ok(0)`: the peer has sent its last byte.
+    ///
+    /// If the future is dropped midway, bytes that have arrived by then are lost.
     ///
     /// # Errors
     /// Of the connection; `ResourceBusy` if another read is in flight.
@@ -74,62 +68,57 @@ impl Stream {
         let Some(_turn) = Turn::take(&self.reading) else {
             return (Err(io::ErrorKind::ResourceBusy.into()), buf);
         };
-        let result = poll_fn(|cx| self.poll_read(cx, &mut buf)).await;
-        (result, buf)
-    }
-
-    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
-        let spare = match buf.capacity() - buf.len() {
+        let len_max = match buf.capacity() - buf.len() {
             0 => READ_SIZE_BYTES_DEFAULT,
             spare => spare,
         };
-        SCRATCH.with_borrow_mut(|scratch| {
-            let scratch = &mut scratch[..spare.min(SCRATCH_SIZE_BYTES)];
-            let mut socket = self.socket.borrow_mut();
-            match Pin::new(&mut *socket).poll_read(cx, scratch) {
-                Poll::Ready(Ok(count)) => {
-                    buf.extend_from_slice(&scratch[..count]);
-                    Poll::Ready(Ok(count))
-                }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                other => other,
+        loop {
+            let (result, request) = Op::new(Request::Receive {
+                socket: self.socket.clone(),
+                bytes: buf,
+                len_max,
+            })
+            .await;
+            let Request::Receive { bytes, .. } = request else {
+                unreachable!("an operation gives back what it was given");
+            };
+            buf = bytes;
+            match result {
+                // No buffer was free in the pool: they are again, now that this turn has emptied them.
+                Err(error) if is_passing(&error) => {}
+                result => return (result.map(|count| count as usize), buf),
             }
-        })
+        }
     }
 
     /// Sends all of `buf`. If the future is dropped midway, an unknown part has been sent.
     ///
     /// # Errors
     /// Of the connection; `ResourceBusy` if another write is in flight.
-    pub async fn write_all(&self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    pub async fn write_all(&self, mut buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let Some(_turn) = Turn::take(&self.writing) else {
             return (Err(io::ErrorKind::ResourceBusy.into()), buf);
         };
         let mut sent = 0;
-        let result = poll_fn(|cx| self.poll_write_all(cx, &buf, &mut sent)).await;
-        (result, buf)
-    }
-
-    fn poll_write_all(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-        sent: &mut usize,
-    ) -> Poll<io::Result<()>> {
-        let mut socket = self.socket.borrow_mut();
-        while *sent < buf.len() {
-            match Pin::new(&mut *socket).poll_write(cx, &buf[*sent..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => *sent += count,
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+        while sent < buf.len() {
+            let (result, request) = Op::new(Request::Send {
+                socket: self.socket.clone(),
+                bytes: buf,
+                from: sent,
+            })
+            .await;
+            let Request::Send { bytes, .. } = request else {
+                unreachable!("an operation gives back what it was given");
+            };
+            buf = bytes;
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+                Ok(count) => sent += count as usize,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), buf),
             }
         }
-        Poll::Ready(Ok(()))
+        (Ok(()), buf)
     }
 
     /// Tells the peer that no more bytes come; reading goes on.
@@ -137,7 +126,7 @@ impl Stream {
     /// # Errors
     /// `NotConnected` if the connection is gone.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        SockRef::from(&self.borrow_fd()).shutdown(Shutdown::Write)
+        SockRef::from(&*self.socket).shutdown(Shutdown::Write)
     }
 
     /// Ends both directions at once; a read in flight ends with 0 bytes.
@@ -145,7 +134,7 @@ impl Stream {
     /// # Errors
     /// `NotConnected` if the connection is gone.
     pub fn shutdown(&self) -> io::Result<()> {
-        SockRef::from(&self.borrow_fd()).shutdown(Shutdown::Both)
+        SockRef::from(&*self.socket).shutdown(Shutdown::Both)
     }
 
     /// Whether small writes are sent at once. On for every new stream.
@@ -153,13 +142,13 @@ impl Stream {
     /// # Errors
     /// What the kernel says.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        SockRef::from(&self.borrow_fd()).set_tcp_nodelay(on)
+        SockRef::from(&*self.socket).set_tcp_nodelay(on)
     }
 
     /// # Errors
     /// `NotConnected` if the peer is gone already.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        let addr = SockRef::from(&self.borrow_fd()).peer_addr()?;
+        let addr = SockRef::from(&*self.socket).peer_addr()?;
         addr.as_socket()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
@@ -167,14 +156,27 @@ impl Stream {
     /// # Errors
     /// What the kernel says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let addr = SockRef::from(&self.borrow_fd()).local_addr()?;
+        let addr = SockRef::from(&*self.socket).local_addr()?;
         addr.as_socket()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    pub(super) fn borrow_fd(&self) -> BorrowedFd<'_> {
-        sys::borrow_cell_fd(&self.socket)
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
     }
+
+    /// The descriptor itself, or a copy while an operation is under way.
+    pub(super) fn into_socket(self) -> io::Result<OwnedFd> {
+        match Rc::try_unwrap(self.socket) {
+            Ok(socket) => Ok(socket),
+            Err(shared) => shared.try_clone(),
+        }
+    }
+}
+
+/// Whether a read that failed so should be tried again at once.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EINTR))
 }
 
 /// Holds a direction of a stream for one operation.

@@ -305,6 +305,11 @@ impl Node {
         self.wal.poll_io()
     }
 
+    /// Whether the write just handed out may be performed together with its sync; see [`Wal::sync_follows`].
+    pub fn sync_follows(&self, ticket: IoTicket) -> bool {
+        self.wal.sync_follows(ticket)
+    }
+
     /// Output: the next fact that somebody waits for.
     pub fn poll_event(&mut self) -> Option<NodeEvent> {
         self.events.pop_front()

@@ -312,6 +312,21 @@ impl Wal {
         })
     }
 
+    /// True if the operation just handed out is a write and the next step of its group a sync of the same file. A
+    /// shell may then perform both as one, report the write once both are done, and the sync as soon as it is asked
+    /// for it.
+    pub fn sync_follows(&self, ticket: IoTicket) -> bool {
+        let Some(flight) = &self.flight else {
+            return false;
+        };
+        match (&flight.current, flight.steps.front()) {
+            (Some((current, WalOp::Write { file, .. })), Some(WalOp::Sync { file: synced })) => {
+                *current == ticket && file == synced
+            }
+            _ => false,
+        }
+    }
+
     fn poll_beside(&mut self) -> Option<WalIo> {
         if self.beside.is_some() || !self.is_ready {
             return None;

@@ -235,10 +235,14 @@ impl LogShard {
             let Some(io) = self.node.borrow_mut().poll_io() else {
                 return;
             };
+            let sync_follows = self.node.borrow().sync_follows(io.ticket);
             let shard = Rc::clone(self);
             let disk = self.disk.clone();
             driver::spawn(async move {
-                let (ticket, result) = disk.perform(io).await;
+                let (ticket, result) = match sync_follows {
+                    true => disk.perform_with_sync(io).await,
+                    false => disk.perform(io).await,
+                };
                 shard.node.borrow_mut().on_io_done(ticket, result);
                 shard.wake.notify();
             })

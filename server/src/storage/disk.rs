@@ -37,6 +37,8 @@ struct Inner {
     _locks: Vec<FileLock>,
     /// Complete segments, kept open for their locks.
     retired: RefCell<Vec<Rc<File>>>,
+    /// A file whose last write was synced along with it, until its sync is asked for.
+    synced: Cell<Option<FileNo>>,
     /// Zeros to write, kept between uses.
     zeros: RefCell<Option<AlignedBuf>>,
     names: NameLock,
@@ -56,6 +58,7 @@ impl WalDisk {
             files: RefCell::default(),
             _locks: locks,
             retired: RefCell::default(),
+            synced: Cell::new(None),
             zeros: RefCell::new(None),
             names: NameLock::default(),
             skips_sync: options.unsafe_no_fsync,
@@ -65,10 +68,20 @@ impl WalDisk {
 
     /// Performs one operation; failures are logged here, with the path.
     pub async fn perform(&self, io: WalIo) -> (IoTicket, Result<(), IoFault>) {
+        self.perform_as(io, false).await
+    }
+
+    /// The same for a write whose sync follows (`Wal::sync_follows`): both are done, and the sync is over as soon as it
+    /// is asked for.
+    pub async fn perform_with_sync(&self, io: WalIo) -> (IoTicket, Result<(), IoFault>) {
+        self.perform_as(io, true).await
+    }
+
+    async fn perform_as(&self, io: WalIo, sync_follows: bool) -> (IoTicket, Result<(), IoFault>) {
         let WalIo { ticket, pace, op } = io;
         let inner = &*self.0;
         let what = describe(&op);
-        let result = inner.perform(pace, op).await;
+        let result = inner.perform(pace, op, sync_follows).await;
         let result = result.map_err(|error| {
             inner.report(&what, &error);
             IoFault {
@@ -80,7 +93,7 @@ impl WalDisk {
 }
 
 impl Inner {
-    async fn perform(&self, pace: Pace, op: WalOp) -> io::Result<()> {
+    async fn perform(&self, pace: Pace, op: WalOp, sync_follows: bool) -> io::Result<()> {
         match op {
             WalOp::Claim { file, name, len } => self.claim(file, name, len).await,
             WalOp::Open { file, name } => self.open(file, name).await,
@@ -95,7 +108,18 @@ impl Inner {
                 file,
                 offset,
                 blocks,
+            } if sync_follows && !self.skips_sync => {
+                self.write_and_sync(&*self.file(file)?, offset, blocks)
+                    .await?;
+                self.synced.set(Some(file));
+                Ok(())
+            }
+            WalOp::Write {
+                file,
+                offset,
+                blocks,
             } => self.write(&*self.file(file)?, offset, blocks).await,
+            WalOp::Sync { file } if self.synced.take() == Some(file) => Ok(()),
             WalOp::Sync { file } => self.sync(&*self.file(file)?).await,
             WalOp::Rename { file, from, to } => self.rename(&*self.file(file)?, from, to).await,
             WalOp::SyncDirectory => self.sync_directory().await,
@@ -165,18 +189,33 @@ impl Inner {
         result
     }
 
+    async fn write_and_sync(&self, file: &File, offset: u64, blocks: Bytes) -> io::Result<()> {
+        let len = blocks.len() as u64;
+        let buf = AlignedBuf::copy_of(&blocks);
+        drop(blocks);
+        let start = driver::now();
+        let (result, _) = file.write_and_sync(buf, offset).await;
+        let took = driver::now() - start;
+        self.observer.written(len, took);
+        self.note_sync(took);
+        result
+    }
+
     async fn sync(&self, file: &File) -> io::Result<()> {
         if self.skips_sync {
             return Ok(());
         }
         let start = driver::now();
         let result = file.datasync().await;
-        let took = driver::now() - start;
+        self.note_sync(driver::now() - start);
+        result
+    }
+
+    fn note_sync(&self, took: Duration) {
         self.observer.synced(took);
         if took > SLOW_SYNC {
             logging::warn!("slow fdatasync", "took" => took, "expected-duration" => SLOW_SYNC);
         }
-        result
     }
 
     async fn rename(&self, file: &File, from: WalFile, to: WalFile) -> io::Result<()> {

@@ -74,7 +74,11 @@ fn entry(index: u64, len: usize) -> raftpb::Entry {
 async fn settle(wal: &mut Wal, disk: &WalDisk) {
     while !wal.is_settled() {
         let Some(io) = wal.poll_io() else { return };
-        let (ticket, result) = disk.perform(io).await;
+        let sync_follows = wal.sync_follows(io.ticket);
+        let (ticket, result) = match sync_follows {
+            true => disk.perform_with_sync(io).await,
+            false => disk.perform(io).await,
+        };
         wal.on_io_done(ticket, result);
     }
 }
