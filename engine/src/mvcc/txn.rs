@@ -87,7 +87,7 @@ fn check_range(request: &RangeRequest, reader: Reader<'_>) -> Result<(), Request
 
 #[derive(Debug)]
 enum Running {
-    Range(RangeRun),
+    Range(Box<RangeRun>),
     Decode(DecodeRun),
     Delete(DeleteRun),
 }
@@ -149,7 +149,7 @@ impl Execution {
             Step::Range(request) => {
                 let run = RangeRun::new(&request, writer.reader());
                 let run = run.expect("a range was checked, and no compaction comes between");
-                self.running = Some(Running::Range(run));
+                self.running = Some(Running::Range(Box::new(run)));
             }
             Step::Put(request) => {
                 let response = writer.put(&request);

@@ -103,8 +103,8 @@ struct Selection {
     range: KeyRange,
     /// Main revision that is read.
     at: i64,
-    /// Newest revision at the start.
-    revision: i64,
+    /// Newest revision at the start: the header's.
+    newest: i64,
     filter: Filter,
     target: SortTarget,
     order: SortOrder,
@@ -128,7 +128,7 @@ impl Selection {
         Ok(Selection {
             range: KeyRange::new(&request.key, &request.range_end),
             at,
-            revision: reader.revision,
+            newest: reader.revision,
             filter: Filter::new(request),
             target,
             order,

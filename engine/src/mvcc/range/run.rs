@@ -21,13 +21,14 @@ pub struct RangeRun {
     kvs: Vec<Bytes>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Stage {
+    #[default]
     Collecting,
     /// As `Collecting`, into a sorter.
-    Sorting(Sorter),
+    Sorting(Box<Sorter>),
     /// The sorter is full.
-    Merging(Sorter),
+    Merging(Box<Sorter>),
 }
 
 impl RangeRun {
@@ -41,7 +42,7 @@ impl RangeRun {
     pub(super) fn of(selection: Selection) -> Self {
         let stage = match selection.is_plain() {
             true => Stage::Collecting,
-            false => Stage::Sorting(Sorter::new(selection.target, selection.order)),
+            false => Stage::Sorting(Box::new(Sorter::new(selection.target, selection.order))),
         };
         RangeRun {
             scan: Scan::new(selection),
@@ -92,8 +93,9 @@ impl RangeRun {
                     })?;
                 if done {
                     sorter.finish();
-                    let empty = Sorter::new(self.scan.selection.target, self.scan.selection.order);
-                    self.stage = Stage::Merging(std::mem::replace(sorter, empty));
+                }
+                if done && let Stage::Sorting(sorter) = std::mem::take(&mut self.stage) {
+                    self.stage = Stage::Merging(sorter);
                 }
                 false
             }
@@ -111,7 +113,7 @@ impl RangeRun {
             kvs: std::mem::take(&mut self.kvs),
             more: self.scan.picked() > self.scan.selection.limit,
             count: self.scan.count(),
-            revision: self.scan.selection.revision,
+            revision: self.scan.selection.newest,
         }
     }
 }

@@ -68,7 +68,7 @@ impl RangeStream {
     pub fn new(request: &RangeRequest, reader: Reader<'_>) -> Result<Self, RequestError> {
         let selection = Selection::new(request, reader)?;
         let size = RangeSize {
-            revision: selection.revision,
+            revision: selection.newest,
             ..RangeSize::default()
         };
         let pass = match selection.is_plain() {
