@@ -150,6 +150,9 @@ impl ClientConnection {
 
     /// When `on_time` has something to do, if nothing else happens.
     pub fn next_timeout(&self) -> Option<Duration> {
+        if self.is_lost {
+            return None;
+        }
         let keepalive = self.keepalive.next_timeout(&self.limits);
         [self.deadlines.next_timeout(), keepalive]
             .into_iter()

@@ -44,7 +44,8 @@ impl Active {
     /// The segment that recovery ended in. Whether its free blocks were ever written is not known,
     /// so all of them are zeroed once more.
     pub(super) fn resume(file: FileNo, tail: &Tail, options: &WalOptions) -> Self {
-        let whole_blocks = tail.file_len - tail.file_len % BLOCK_BYTES;
+        // A last block that is there in part is claimed as a whole, since what is in it is overwritten.
+        let whole_blocks = tail.file_len.next_multiple_of(BLOCK_BYTES);
         let capacity = whole_blocks.max(options.segment_bytes);
         let lead = (tail.end + options.zero_lead_bytes).min(capacity);
         let clean = tail.dirty_end.max(lead).next_multiple_of(BLOCK_BYTES);

@@ -36,7 +36,9 @@ impl Recovered {
         if first > index.saturating_add(1) {
             return Err(LogGap { index, first });
         }
-        let known = index.saturating_add(1).saturating_sub(first);
+        let known = index
+            .checked_sub(first)
+            .map_or(0, |distance| distance.saturating_add(1));
         let skipped = usize::try_from(known).unwrap_or(usize::MAX);
         let skipped = skipped.min(self.entries.len());
         Ok(std::mem::take(&mut self.entries).split_off(skipped))

@@ -123,15 +123,18 @@ impl Status {
     }
 }
 
-/// Percent-encodes a message for `grpc-message`: what is not printable ASCII, and `%`, becomes `%XX`.
+/// Percent-encodes a message for `grpc-message`: what is not printable ASCII, and `%`, becomes `%XX`. So does a space at
+/// either end, which a field value must not have (RFC 9113 §8.2.1).
 pub(crate) fn encode_message(message: &str) -> Cow<'_, str> {
     let is_plain = |octet: u8| (b' '..=b'~').contains(&octet) && octet != b'%';
-    if message.bytes().all(is_plain) {
+    if message.bytes().all(is_plain) && message.trim_matches(' ').len() == message.len() {
         return Cow::Borrowed(message);
     }
+    let last = message.len().saturating_sub(1);
     let mut encoded = String::with_capacity(message.len() + 16);
-    for octet in message.bytes() {
-        if is_plain(octet) {
+    for (at, octet) in message.bytes().enumerate() {
+        let is_at_end = at == 0 || at == last;
+        if is_plain(octet) && !(octet == b' ' && is_at_end) {
             encoded.push(char::from(octet));
         } else {
             // Writing to a String cannot fail.
@@ -196,6 +199,7 @@ mod tests {
             encode_message("100% \"x\"\n\u{e9}"),
             "100%25 \"x\"%0A%C3%A9"
         );
+        assert_eq!(encode_message("  a "), "%20 a%20");
         assert_eq!(decode_message(b"%zz%4"), "%zz%4");
         assert_eq!(decode_message(b"a%20b%ff"), "a b\u{fffd}");
     }

@@ -147,6 +147,10 @@ impl GrpcServer {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        if self.is_dead {
+            // Nothing has to be done any more; a time that has passed would be asked for again and again.
+            return None;
+        }
         let handshake = (!self.h2.has_peer_settings()).then(|| self.handshake_deadline());
         [
             self.deadlines.next_timeout(),
