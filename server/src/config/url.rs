@@ -151,9 +151,14 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Go calls what follows a scheme without a slash opaque, and keeps it apart from a host.
+        let is_opaque = self.authority.is_empty()
+            && !self.rest.is_empty()
+            && !self.rest.starts_with(['/', '?', '#']);
+        let slashes = if is_opaque { "" } else { "//" };
         write!(
             out,
-            "{}://{}{}",
+            "{}:{slashes}{}{}",
             self.scheme.name(),
             self.authority,
             self.rest
@@ -299,6 +304,9 @@ mod tests {
         let url = Url::parse("unix:///tmp/x.sock").unwrap();
         assert_eq!(url.to_string(), "unix:///tmp/x.sock");
         assert!(url.scheme().is_socket_file());
+        // What follows is no host.
+        let opaque = Url::parse("unix:a=//b").unwrap();
+        assert_eq!(opaque.to_string(), "unix:a=//b");
         assert_eq!(
             Url::parse("unixs://localhost:12345").unwrap().port(),
             "12345"
