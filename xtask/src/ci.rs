@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fuzz;
 use crate::report::Counts;
 use crate::sim;
 use crate::step::{Failure, Step};
@@ -98,6 +99,10 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
         println!("{text}");
         failures.push("tidy");
     }
+    if let Err(text) = fuzz::run_all(root, fuzz::SHORT, &mut counts) {
+        println!("{text}");
+        failures.push("fuzz");
+    }
     if let Err(text) = compat(root, &mut counts, &[]) {
         println!("{text}");
         failures.push("compat");
@@ -139,6 +144,10 @@ pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     let mut failures = Vec::new();
     if !outcome.success {
         failures.push("soak");
+    }
+    if let Err(text) = fuzz::run_all(root, fuzz::LONG, &mut counts) {
+        println!("{text}");
+        failures.push("fuzz");
     }
     if compat.is_err() {
         failures.push("compat");

@@ -1,14 +1,16 @@
-//! Repository chores: `cargo xtask serve | ci | tidy | compat | soak | sim`.
+//! Repository chores: `cargo xtask serve | ci | tidy | compat | soak | sim | fuzz`.
 //!
 //! - `serve` builds the server, starts it and says how to try it;
 //! - `ci` is everything that must hold before a change lands; `.ci/run` only calls it;
 //! - `tidy` checks what no compiler checks: layers, clocks in cores, module texts;
 //! - `compat` is the part of `ci` that needs Go and the real etcd;
 //! - `soak` runs the long forms of what `ci` samples;
-//! - `sim` runs the simulator, over many seeds or as its arguments say.
+//! - `sim` runs the simulator, over many seeds or as its arguments say;
+//! - `fuzz` runs the fuzz targets (needs a C++ compiler).
 #![forbid(unsafe_code)]
 
 mod ci;
+mod fuzz;
 mod report;
 mod serve;
 mod sim;
@@ -26,6 +28,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   compat                   only the checks against the real etcd (needs Go)
   soak                     the long forms of the tests that CI samples
   sim [flags of sim]       20,000 seeds of one member and 2,000 of three; or --seed N --nodes 1|3
+  fuzz [--seconds N] [--keep] [target]...
+                           the fuzz targets (needs a C++ compiler); --keep minimises what was found into fuzz/corpus
 ";
 
 fn main() -> ExitCode {
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         "compat" => ci::run_compat(&root),
         "soak" => ci::run_soak(&root),
         "sim" => sim::run(&root, &args.collect::<Vec<_>>()),
+        "fuzz" => fuzz::run(&root, &args.collect::<Vec<_>>()),
         "tidy" => tidy::run(&root),
         _ => {
             eprint!("{USAGE}");

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["proto", "net", "engine", "driver"]),
     ("bench", &["proto", "net", "engine", "driver"]),
     ("sim", &["proto", "engine"]),
+    ("fuzz", &["proto", "net", "engine", "server"]),
     ("tests", &["proto", "net", "engine", "driver", "server"]),
     ("xtask", &[]),
 ];
