@@ -4,6 +4,7 @@
 //!  process   the program under test, on loopback and in a temporary directory; its log; its end
 //!  client    a blocking gRPC client on `net::ClientConnection`
 //!  api       etcd's calls and requests by name
+//!  http      a GET
 //!  raw       octets and hand-made frames, for what no client would send
 //!  random    numbers from a printed seed
 //! ```
@@ -17,6 +18,7 @@
 
 pub mod api;
 pub mod client;
+pub mod http;
 pub mod ports;
 pub mod process;
 pub mod random;

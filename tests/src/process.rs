@@ -148,11 +148,33 @@ impl Process {
 
     /// Memory of the process that is in RAM.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The part of it that belongs to no file: what the program has allocated.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1024
+    }
+
+    /// CPU time that the threads of this name have used; `None` if there is none.
+    pub fn thread_time(&self, name: &str) -> Option<Duration> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+        let of_task = |task: PathBuf| {
+            let own_name = std::fs::read_to_string(task.join("comm")).ok()?;
+            let used = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            let nanos = used.split_whitespace().next()?.parse().ok()?;
+            (own_name.trim_end() == name).then(|| Duration::from_nanos(nanos))
+        };
+        let times = tasks.flatten().filter_map(|task| of_task(task.path()));
+        times.reduce(|sum, time| sum + time)
     }
 
     /// SIGKILL: no warning, no last words. Returns what it ran with.

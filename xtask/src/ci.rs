@@ -128,6 +128,10 @@ pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     let mut counts = Counts::default();
     let long = [
         ("ETCORE_SIGKILL_ROUNDS", Some("100")),
+        ("ETCORE_SHARD_READS", Some("1000000")),
+        ("ETCORE_STREAM_MIB", Some("1024")),
+        ("ETCORE_RANGE_KEYS", Some("1000000")),
+        ("ETCORE_STALL_SECONDS", Some("60")),
         ("PROPTEST_CASES", Some("4096")),
         ("CI", Some("true")),
     ];

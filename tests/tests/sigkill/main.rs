@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tests::client::Client;
-use tests::process::{Options, Process};
+use tests::process::{Options, Process, is_etcore};
 use tests::random::{Random, env_number, seed};
 
 use model::{Acknowledged, Ledger, Model};
@@ -41,14 +41,27 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 #[test]
 fn acknowledged_writes_survive_sigkill() {
     let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 20);
-    Survivor::new("sigkill", rounds).process.stop();
+    Survivor::new("sigkill", rounds, &[]).process.stop();
+}
+
+/// Every second client is served by a core that does not drive the node.
+#[test]
+fn acknowledged_writes_survive_sigkill_on_two_shards() {
+    if !is_etcore() {
+        return;
+    }
+    let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 20).div_ceil(4);
+    let args = ["--shards=2", "--shard-placement=spread"];
+    Survivor::new("sigkill two shards", rounds, &args)
+        .process
+        .stop();
 }
 
 /// Few rounds, so that the history fits into a moment.
 #[test]
 #[ignore = "Watch is not served yet"]
 fn a_watch_tells_the_history_across_sigkills() {
-    let mut survivor = Survivor::new("sigkill history", 4);
+    let mut survivor = Survivor::new("sigkill history", 4, &[]);
     check::check_history(&mut survivor.client, &survivor.ledger);
     survivor.process.stop();
 }
@@ -62,10 +75,11 @@ struct Survivor {
 }
 
 impl Survivor {
-    fn new(test: &str, rounds: u64) -> Self {
+    fn new(test: &str, rounds: u64, args: &[&str]) -> Self {
         let random = Random::new(seed(test));
         let dir = TempDir::new().expect("a temporary directory");
         let mut options = Options::new(dir.path().join("data"));
+        options.extra_args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut models: Vec<Model> = (0..THREADS).map(Model::new).collect();
         let mut ledger = Ledger::default();
         for round in 0..rounds {
