@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -110,6 +111,11 @@ pub(crate) struct Kernel {
     free: Vec<usize>,
     busy_count: usize,
     can_link_quietly: bool,
+    /// Sends, which the kernel does on the spot. They are submitted behind all else, so that the disk has its work by
+    /// then.
+    late: VecDeque<Entry>,
+    /// The queue holds work for the disk, which the kernel hands over at the end of a submission.
+    has_disk_work: bool,
 }
 
 impl Kernel {
@@ -131,6 +137,8 @@ impl Kernel {
             free: Vec::new(),
             busy_count: 0,
             can_link_quietly,
+            late: VecDeque::new(),
+            has_disk_work: false,
         })
     }
 
@@ -156,7 +164,8 @@ impl Kernel {
     /// # Errors
     /// If the queue is full and the kernel takes nothing; the request comes back.
     pub(crate) fn start(&mut self, mut request: Request) -> Result<Key, (io::Error, Request)> {
-        if let Err(error) = self.make_room() {
+        let is_late = matches!(request, Request::Send { .. });
+        if !is_late && let Err(error) = self.make_room() {
             return Err((error, request));
         }
         let index = self.free.pop().unwrap_or(self.slots.len());
@@ -179,6 +188,11 @@ impl Kernel {
             self.slots[index] = slot;
         }
         self.busy_count += 1;
+        if is_late {
+            self.late.push_back(entry);
+            return Ok(Key(index));
+        }
+        self.has_disk_work |= linked.is_some();
         let mut queue = self.uring.submission();
         // SAFETY: all pointers of the entries lead into heap memory that the request owns (moving the request moves
         // no heap memory), and its slot keeps the request until the last completion; descriptors likewise. The
@@ -200,6 +214,25 @@ impl Kernel {
         }
         drop(queue);
         self.uring.submit().map(drop)
+    }
+
+    /// Moves the sends to the end of the submission queue; submits before if the disk waits, and in between if it is
+    /// full.
+    fn push_late(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.has_disk_work) && !self.late.is_empty() {
+            self.uring.submit()?;
+        }
+        while !self.late.is_empty() {
+            self.make_room()?;
+            let mut queue = self.uring.submission();
+            while !queue.is_full()
+                && let Some(entry) = self.late.pop_front()
+            {
+                // SAFETY: as in `start`: the slot of the send owns what its entry points to.
+                let _ = unsafe { queue.push(&entry) };
+            }
+        }
+        Ok(())
     }
 
     /// The end of an operation, if it has come; else `waker` is told when it does.
@@ -235,7 +268,8 @@ impl Kernel {
             } => {
                 *is_abandoned = true;
                 *waker = None;
-                if self.make_room().is_ok() {
+                // One that the kernel has not seen yet must come before its cancellation.
+                if self.push_late().and_then(|()| self.make_room()).is_ok() {
                     let cancel = opcode::AsyncCancel::new(key.0 as u64).build();
                     // SAFETY: a cancellation points to no memory.
                     let _ = unsafe { self.uring.submission().push(&cancel.user_data(NOBODY)) };
@@ -257,6 +291,11 @@ impl Kernel {
     /// # Errors
     /// None that a caller could mend.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if let Err(error) = self.push_late()
+            && !is_passing(&error)
+        {
+            return Err(error);
+        }
         let submitter = self.uring.submitter();
         let entered = match wait {
             Wait::No => submitter.submit(),
@@ -270,18 +309,15 @@ impl Kernel {
         };
         match entered {
             Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Time is up; a signal came; completions must be taken first, or memory is short for now.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
     /// Whether anything waits to be submitted or taken.
     pub(crate) fn has_work(&mut self) -> bool {
         let queue = self.uring.submission();
-        if !queue.is_empty() || queue.taskrun() || queue.cq_overflow() {
+        if !self.late.is_empty() || !queue.is_empty() || queue.taskrun() || queue.cq_overflow() {
             return true;
         }
         drop(queue);
@@ -339,6 +375,14 @@ impl Kernel {
             std::mem::forget(self.pool.take());
         }
     }
+}
+
+/// Time is up; a signal came; completions must be taken first, or memory is short for now.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+    )
 }
 
 /// The best ring that this kernel offers: completions on our own enters only (6.1), or without interrupting us
