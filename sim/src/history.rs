@@ -156,6 +156,11 @@ impl Published {
         self.revisions.push(changes);
     }
 
+    /// Every key that ever was.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys()
+    }
+
     /// The key as it was at a revision.
     pub fn get(&self, key: &[u8], revision: i64) -> Option<&KeyValue> {
         let versions = self.keys.get(key)?;

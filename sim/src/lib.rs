@@ -7,6 +7,7 @@
 //!     disk      files that forget and fail as a disk does; the bytes are the production WAL's
 //!     network   ordered streams between members that drop, delay and part
 //!     workload  clients that call and wait
+//!     reader    other cores: they read under pins and holds while the node goes on
 //!   history   what clients saw; what members published
 //!   check     durability, linearizability, agreement: apart from the workload
 //!   runner    a seed to a verdict; a failing one is shrunk
@@ -16,9 +17,11 @@
 //! from the seed. Each part draws from a stream of its own, so that a fault left out while shrinking disturbs the
 //! others little.
 //!
-//! Not simulated yet: checkpoints, the mapped store and readers that pin pages (the scans of [`world`] that go on over
-//! several turns are where a pin will be held), snapshots to followers that lag (catch-up windows are larger than any
-//! run), membership changes.
+//! Readers run in turns with the node, on one thread: what two threads do to each other at one moment is the business of
+//! the model tests in `engine`.
+//!
+//! Not simulated yet: checkpoints and the mapped store, snapshots to followers that lag (catch-up windows are larger
+//! than any run), membership changes.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -28,6 +31,7 @@ pub mod member;
 pub mod network;
 pub mod plan;
 pub mod random;
+pub mod reader;
 pub mod runner;
 pub mod workload;
 pub mod world;

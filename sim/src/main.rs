@@ -4,7 +4,7 @@
 //! sim --seed 7 --nodes 3              one seed, with its trace hash
 //! sim --seeds 0..2000 --nodes 1       a range, on all cores; ends with the first failing seed, shrunk
 //! ```
-//! A report names the command that replays it; `--until-us`, `--clients` and `--faults` are for that.
+//! A report names the command that replays it; `--until-us`, `--clients`, `--readers` and `--faults` are for that.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -18,9 +18,9 @@ use sim::runner::{self, Failure};
 use sim::world::Summary;
 
 const USAGE: &str = "usage: sim [--seed N | --seeds A..B] [--nodes 1|3] [--plant BUG] [--jobs N]
-           [--until-us T] [--clients N] [--faults none|N,N,..] [--trace yes|no]
+           [--until-us T] [--clients N] [--readers N] [--faults none|N,N,..] [--trace yes|no]
 
-  BUG: skip-fsync, ack-before-sync, minority-commit, stale-read
+  BUG: skip-fsync, ack-before-sync, minority-commit, stale-read, page-reuse
 ";
 
 #[derive(Debug)]
@@ -31,6 +31,7 @@ struct Options {
     jobs: usize,
     until: Option<u64>,
     clients: Option<usize>,
+    readers: Option<usize>,
     faults: Option<Vec<usize>>,
     is_traced: bool,
 }
@@ -50,12 +51,17 @@ fn main() -> ExitCode {
             let Range { start, end } = options.seeds;
             println!(
                 "sim: seeds {start}..{end} of {} members hold: {} operations, {} answered, {} starts, {} events, \
+                 {} pinned or sliced reads ({} overtaken, {} compacted, {} by a hold), \
                  trace {:016x}, {:.1?}",
                 options.node_count,
                 total.operation_count,
                 total.answered_count,
                 total.start_count,
                 total.event_count,
+                total.reads.done,
+                total.reads.overtaken,
+                total.reads.compacted,
+                total.reads.held,
                 total.trace_hash,
                 started.elapsed()
             );
@@ -114,6 +120,7 @@ fn add(total: &mut Summary, run: &Summary) {
     total.operation_count += run.operation_count;
     total.answered_count += run.answered_count;
     total.start_count += run.start_count;
+    total.reads.add(&run.reads);
     total.revision = total.revision.max(run.revision);
 }
 
@@ -121,6 +128,7 @@ fn plan(options: &Options, seed: u64) -> Plan {
     let mut plan = Plan::new(seed, options.node_count, options.plant);
     plan.until = options.until.unwrap_or(plan.until);
     plan.client_count = options.clients.unwrap_or(plan.client_count);
+    plan.reader_count = options.readers.unwrap_or(plan.reader_count);
     plan.is_traced = options.is_traced;
     if let Some(kept) = &options.faults {
         plan.faults.retain(|fault| kept.contains(&fault.no));
@@ -136,6 +144,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         until: None,
         clients: None,
+        readers: None,
         faults: None,
         is_traced: false,
     };
@@ -159,6 +168,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--jobs" => options.jobs = number(value)?.max(1) as usize,
             "--until-us" => options.until = Some(number(value)?),
             "--clients" => options.clients = Some(number(value)?.max(1) as usize),
+            "--readers" => options.readers = Some(number(value)? as usize),
             "--trace" => options.is_traced = value == "yes",
             "--faults" => options.faults = Some(faults(value)?),
             _ => return Err(format!("unknown flag {flag}")),

@@ -10,12 +10,14 @@ use engine::membership::Member as Peer;
 use engine::mvcc::RangeRun;
 use engine::node::{Node, NodeOptions, bootstrap_log};
 use engine::state::StateOptions;
-use engine::wal::{Recovery, Wal, WalIo, WalOptions};
+use engine::view::{Sabotage, ViewReader};
+use engine::wal::{FileNo, IoFault, Pace, Recovery, Wal, WalIo, WalOp, WalOptions};
 
 use crate::check::Violation;
 use crate::disk::SimDisk;
-use crate::plan::{MILLISECOND, Plan, Time};
+use crate::plan::{MILLISECOND, Plan, Plant, Time};
 use crate::random::Rng;
+use crate::reader::Reader;
 
 /// One tick at rate 1.
 pub const TICK: Time = 100 * MILLISECOND;
@@ -24,12 +26,29 @@ pub const TICK: Time = 100 * MILLISECOND;
 const CATCH_UP_ENTRY_COUNT: usize = 10_000_000;
 const CATCH_UP_SIZE_BYTES: usize = 1 << 30;
 
-/// A long read in slices: it holds a revision between its turns, later also a pin.
+/// A long read of a client in slices: between them it keeps its revision, some with a hold on it.
 #[derive(Debug)]
 pub struct Scan {
     pub operation: usize,
-    pub revision: i64,
+    pub is_held: bool,
     pub run: RangeRun,
+}
+
+/// Work that the disk has under way.
+#[derive(Debug)]
+pub struct InFlight {
+    pub io: WalIo,
+    pub how: How,
+}
+
+/// How an operation is performed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Alone,
+    /// A write and the sync that follows it, reported when both are done.
+    WithSync,
+    /// That sync, once the log asks for it.
+    Done,
 }
 
 /// Everything of one member that a life holds, and the disk that outlives it.
@@ -41,11 +60,17 @@ pub struct Member {
     pub node: Option<Node>,
     /// Counts starts; events of former lives are void.
     pub life: u32,
-    pub in_flight: BTreeMap<u64, WalIo>,
+    pub in_flight: BTreeMap<u64, InFlight>,
+    /// The file that the last write was synced with; its sync will be asked for.
+    pub synced: Option<FileNo>,
     /// Operations by the id of their proposal, and of their read-index round.
     pub writes: BTreeMap<u64, usize>,
     pub reads: BTreeMap<u64, usize>,
     pub scans: Vec<Scan>,
+    /// The log shard's own; there while the member is up.
+    pub handle: Option<ViewReader>,
+    /// Those of other cores.
+    pub readers: BTreeMap<usize, Reader>,
     /// The first revision that was not yet compared in this life.
     pub unshown: i64,
     pub is_turn_due: bool,
@@ -72,9 +97,12 @@ impl Member {
             node: None,
             life: 0,
             in_flight: BTreeMap::new(),
+            synced: None,
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
             scans: Vec::new(),
+            handle: None,
+            readers: BTreeMap::new(),
             unshown: 2,
             is_turn_due: false,
             has_disk_failed: false,
@@ -102,7 +130,7 @@ impl Member {
         let no = self.no;
         let refused = |e: &dyn std::fmt::Display| format!("recovery: member {no}: {e}");
         let options = node_options(plan, no, self.life, now);
-        let node = if segments.is_empty() {
+        let mut node = if segments.is_empty() {
             let peers: Vec<Peer> = (0..plan.node_count).map(peer).collect();
             let (entries, hard_state) = bootstrap_log(&peers).map_err(|e| refused(&e))?;
             let wal = Wal::create("metadata".into(), wal_options(plan));
@@ -116,18 +144,75 @@ impl Member {
             let wal = Wal::resume(&recovered, wal_options(plan));
             Node::restart(options, wal, recovered).map_err(|e| refused(&e))?
         };
+        if plan.plant == Some(Plant::PageReuse) {
+            node.sabotage(Sabotage::ReusePinnedPages);
+        }
+        let reader = || node.views().reader().ok_or("recovery: too many readers");
+        self.handle = Some(reader()?);
+        for at in 0..plan.reader_count {
+            let reader = Reader::new(no, at, self.life, plan, reader()?);
+            self.readers.insert(at, reader);
+        }
         self.node = Some(node);
         Ok(true)
+    }
+
+    /// Performs an operation, but for the sync that a planted bug skips.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn perform(&mut self, plan: &Plan, under_way: &InFlight) -> Result<(), IoFault> {
+        let InFlight { io, how } = under_way;
+        match (how, &io.op) {
+            (How::Done, _) => Ok(()),
+            (How::WithSync, WalOp::Write { file, .. }) => {
+                let file = *file;
+                self.disk.perform(&io.op, &mut self.rng)?;
+                self.sync(plan, file, io.pace)?;
+                self.synced = Some(file);
+                Ok(())
+            }
+            (_, WalOp::Sync { file }) => self.sync(plan, *file, io.pace),
+            (_, op) => self.disk.perform(op, &mut self.rng),
+        }
+    }
+
+    fn sync(&mut self, plan: &Plan, file: FileNo, pace: Pace) -> Result<(), IoFault> {
+        let is_urgent = pace == Pace::Urgent;
+        self.urgent_sync_count += u64::from(is_urgent);
+        let is_skipped = plan.plant == Some(Plant::SkipFsync)
+            && is_urgent
+            && self.urgent_sync_count == plan.skipped_sync;
+        match is_skipped {
+            true => Ok(()),
+            false => self.disk.perform(&WalOp::Sync { file }, &mut self.rng),
+        }
+    }
+
+    /// An operation that was under way when the process ended may have been done or not, in whole steps; what of a write
+    /// reaches the disk by itself is up to [`SimDisk::lose_power`]. Whether it failed, nobody hears any more.
+    fn interrupt(&mut self, under_way: &InFlight) {
+        if under_way.how == How::Done || self.rng.one_in(2) {
+            return;
+        }
+        let _ = self.disk.perform(&under_way.io.op, &mut self.rng);
+        if let (How::WithSync, WalOp::Write { file, .. }) = (under_way.how, &under_way.io.op)
+            && self.rng.one_in(2)
+        {
+            let _ = self
+                .disk
+                .perform(&WalOp::Sync { file: *file }, &mut self.rng);
+        }
     }
 
     /// The process ends; work under way may have reached the disk or not. Gives the operations that nobody answers now.
     pub fn stop(&mut self, is_power_cut: bool) -> Vec<usize> {
         self.node = None;
-        for io in std::mem::take(&mut self.in_flight).into_values() {
-            if self.rng.one_in(2) {
-                // Whether it failed, nobody hears any more.
-                let _ = self.disk.perform(&io.op, &mut self.rng);
-            }
+        self.handle = None;
+        self.readers.clear();
+        self.synced = None;
+        for under_way in std::mem::take(&mut self.in_flight).into_values() {
+            self.interrupt(&under_way);
         }
         match is_power_cut {
             true => self.disk.lose_power(&mut self.rng),
@@ -143,6 +228,11 @@ impl Member {
             .chain(reads)
             .chain(scans.map(|s| s.operation))
             .collect()
+    }
+
+    /// True if no reader of another core is in the middle of a read.
+    pub fn is_unread(&self) -> bool {
+        self.readers.values().all(Reader::is_resting)
     }
 
     /// Nobody waits for the operation any more.

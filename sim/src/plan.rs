@@ -9,9 +9,7 @@ pub type Time = u64;
 pub const MILLISECOND: Time = 1_000;
 pub const SECOND: Time = 1_000_000;
 
-/// A bug put in on purpose, to see that the checkers find it. All of them sit in the simulated shell, none in `engine`.
-///
-/// "A page reused while pinned" joins them with the copy-on-write index: its place is a scan that goes on over turns.
+/// A bug put in on purpose, to see that the checkers find it. All but [`Plant::PageReuse`] sit in the simulated shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
     /// One fsync per life is answered without being done.
@@ -22,14 +20,17 @@ pub enum Plant {
     MinorityCommit,
     /// Who believes to lead answers linearizable reads without a round.
     StaleRead,
+    /// Pages of the index are used again while readers pin them; sits in `engine`, behind its feature `sabotage`.
+    PageReuse,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 4] = [
+    pub const ALL: [Plant; 5] = [
         Plant::SkipFsync,
         Plant::AckBeforeSync,
         Plant::MinorityCommit,
         Plant::StaleRead,
+        Plant::PageReuse,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -38,6 +39,7 @@ impl Plant {
             Plant::AckBeforeSync => "ack-before-sync",
             Plant::MinorityCommit => "minority-commit",
             Plant::StaleRead => "stale-read",
+            Plant::PageReuse => "page-reuse",
         }
     }
 }
@@ -131,6 +133,12 @@ pub struct Plan {
     pub zero_piece_bytes: u64,
     pub zero_lead_bytes: u64,
     pub key_count: u64,
+    /// Bytes added to every key: long ones need more pages of the index, and overflow pages.
+    pub key_fill_bytes: usize,
+    /// Readers of each member that stand for other cores.
+    pub reader_count: usize,
+    /// The shell performs a log write together with its sync.
+    pub joins_sync: bool,
     /// Longest rest of a client between two calls.
     pub think_max: Time,
     /// Larger budgets let one turn apply more.
@@ -162,12 +170,23 @@ impl Plan {
             zero_piece_bytes: 4096 * rng.between(1, 9),
             zero_lead_bytes: rng.below(60_000),
             key_count: rng.between(1, 9),
+            key_fill_bytes: 0,
+            reader_count: 0,
+            joins_sync: false,
             think_max: rng.skewed(20, 1000) * MILLISECOND,
             budget_max: rng.between(2, 60),
             skipped_sync: rng.between(1, 40),
             is_traced: false,
         };
         plan.faults = plan.draw_faults(&mut rng);
+        plan.reader_count = rng.between(1, 4) as usize;
+        plan.joins_sync = rng.one_in(2);
+        if rng.one_in(4) {
+            plan.key_count = rng.between(9, 60);
+        }
+        if rng.one_in(3) {
+            plan.key_fill_bytes = rng.skewed(20, 3000) as usize;
+        }
         plan
     }
 

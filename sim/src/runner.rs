@@ -100,6 +100,14 @@ impl Shrinker {
             }
             has_helped = true;
         }
+        while self.best.plan.reader_count > 0 {
+            let mut plan = self.best.plan.clone();
+            plan.reader_count -= 1;
+            if !self.attempt(plan) {
+                break;
+            }
+            has_helped = true;
+        }
         has_helped
     }
 
@@ -153,7 +161,11 @@ pub fn report(failure: &Failure) -> String {
     let ms = at / MILLISECOND;
     // Writing to a String cannot fail.
     let _ = writeln!(text, "seed {} broke at {ms} ms: {violation}", plan.seed);
-    let _ = writeln!(text, "  {} clients, faults:", plan.client_count);
+    let (clients, readers) = (plan.client_count, plan.reader_count);
+    let _ = writeln!(
+        text,
+        "  {clients} clients, {readers} readers of each member, faults:"
+    );
     for fault in &plan.faults {
         let ms = fault.at / MILLISECOND;
         let _ = writeln!(text, "    #{} at {ms} ms: {:?}", fault.no, fault.kind);
@@ -168,11 +180,12 @@ fn replay_command(plan: &Plan) -> String {
         .plant
         .map_or(String::new(), |plant| format!(" --plant {}", plant.name()));
     format!(
-        "sim --seed {} --nodes {}{plant} --until-us {} --clients {} --faults {}",
+        "sim --seed {} --nodes {}{plant} --until-us {} --clients {} --readers {} --faults {}",
         plan.seed,
         plan.node_count,
         plan.until,
         plan.client_count,
+        plan.reader_count,
         if faults.is_empty() {
             "none".to_owned()
         } else {

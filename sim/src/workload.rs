@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::random::Rng;
 
 /// Keys that leases take along begin with this.
-pub const LEASED_PREFIX: &[u8] = b"leased-";
+pub const LEASED_PREFIX: &str = "leased-";
 
 /// One client. Its values carry its number and a count, so that none is used twice.
 #[derive(Debug)]
@@ -98,12 +98,13 @@ impl Client {
     }
 
     fn key(&mut self, plan: &Plan) -> Bytes {
-        format!("key-{}", self.rng.below(plan.key_count)).into()
+        let no = self.rng.below(plan.key_count);
+        filled(format!("key-{no}"), plan)
     }
 
     fn leased_key(&mut self, plan: &Plan) -> Bytes {
         let no = self.rng.below(plan.key_count);
-        [LEASED_PREFIX, no.to_string().as_bytes()].concat().into()
+        filled(format!("{LEASED_PREFIX}{no}"), plan)
     }
 
     fn value(&mut self) -> Bytes {
@@ -160,6 +161,13 @@ impl Client {
             _ => {}
         }
     }
+}
+
+/// The key with as many more bytes as the plan wants.
+fn filled(key: String, plan: &Plan) -> Bytes {
+    let mut key = key.into_bytes();
+    key.resize(key.len() + plan.key_fill_bytes, b'k');
+    key.into()
 }
 
 /// The request of a call that goes through the log; `None` for reads.

@@ -7,11 +7,13 @@
 
 mod calls;
 mod faults;
+mod reads;
 mod turn;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use engine::state::View;
 use engine::wal::{FileNo, WalOp};
 use prost::Message as _;
 use proto::raftpb;
@@ -21,8 +23,9 @@ use crate::check::{self, Violation};
 use crate::history::{Operation, Outcome};
 use crate::member::Member;
 use crate::network::{Network, Passage};
-use crate::plan::{MILLISECOND, Plan, Plant, SECOND, Time};
+use crate::plan::{MILLISECOND, Plan, SECOND, Time};
 use crate::random::Rng;
+use crate::reader::ReadCounts;
 use crate::workload::Client;
 
 /// Time in which a healed cluster must settle.
@@ -52,6 +55,12 @@ enum Event {
         member: usize,
         life: u32,
         file: FileNo,
+    },
+    /// A step of a reader.
+    Read {
+        member: usize,
+        life: u32,
+        reader: usize,
     },
     Deliver {
         passage: Passage,
@@ -97,6 +106,7 @@ pub struct Summary {
     pub answered_count: usize,
     pub start_count: u32,
     pub revision: i64,
+    pub reads: ReadCounts,
 }
 
 /// A run in progress.
@@ -113,6 +123,7 @@ pub struct World {
     clients: Vec<Client>,
     operations: Vec<Operation>,
     agreement: Agreement,
+    reads: ReadCounts,
     ending: Ending,
     trace: u64,
     handled_count: u64,
@@ -133,6 +144,7 @@ impl World {
             clients: clients.collect(),
             operations: Vec::new(),
             agreement: Agreement::default(),
+            reads: ReadCounts::default(),
             ending: Ending::Running,
             trace: 0xcbf2_9ce4_8422_2325,
             handled_count: 0,
@@ -187,6 +199,7 @@ impl World {
             answered_count: self.operations.iter().filter(is_answered).count(),
             start_count: self.members.iter().map(|member| member.life).sum(),
             revision: self.agreement.published.newest(),
+            reads: self.reads,
         }
     }
 
@@ -267,17 +280,23 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Read {
+                member,
+                life,
+                reader,
+            } => match self.is_alive(member, life) {
+                true => self.step_reader(member, life, reader),
+                false => Ok(()),
+            },
             Event::Deliver { passage, bytes } => self.deliver(&passage, &bytes),
             Event::Forged { to, message } => {
                 self.on_message(to, *message);
                 Ok(())
             }
-            Event::Call { client } => {
-                if self.ending == Ending::Running {
-                    self.call(client);
-                }
-                Ok(())
-            }
+            Event::Call { client } => match self.ending {
+                Ending::Running => self.call(client),
+                _ => Ok(()),
+            },
             Event::GiveUp { operation } => {
                 self.give_up(operation);
                 Ok(())
@@ -303,6 +322,7 @@ impl World {
         match event {
             Event::Tick { member, .. }
             | Event::Turn { member, .. }
+            | Event::Read { member, .. }
             | Event::DiskDone { member, .. } => Some(*member),
             Event::Deliver { passage, .. } => Some(passage.stream.to),
             _ => None,
@@ -326,6 +346,7 @@ impl World {
         }
         let (life, tick) = (member.life, member.tick);
         self.schedule(self.now + tick, Event::Tick { member: no, life });
+        self.seat_readers(no);
         self.wake(no);
         Ok(())
     }
@@ -346,23 +367,15 @@ impl World {
 
     fn on_disk_done(&mut self, no: usize, ticket: u64) {
         let member = &mut self.members[no];
-        let Some(io) = member.in_flight.remove(&ticket) else {
+        let Some(under_way) = member.in_flight.remove(&ticket) else {
             return;
         };
-        let is_urgent_sync =
-            matches!(io.op, WalOp::Sync { .. }) && io.pace == engine::wal::Pace::Urgent;
-        member.urgent_sync_count += u64::from(is_urgent_sync);
-        let is_skipped = self.plan.plant == Some(Plant::SkipFsync)
-            && is_urgent_sync
-            && member.urgent_sync_count == self.plan.skipped_sync;
-        let result = match is_skipped {
-            true => Ok(()),
-            false => member.disk.perform(&io.op, &mut member.rng),
-        };
-        let is_claim = matches!(io.op, WalOp::Claim { .. } | WalOp::Allocate { .. });
+        let result = member.perform(&self.plan, &under_way);
+        let op = &under_way.io.op;
+        let is_claim = matches!(op, WalOp::Claim { .. } | WalOp::Allocate { .. });
         member.has_disk_failed |= result.is_err() && !is_claim;
         if let Some(node) = &mut member.node {
-            node.on_io_done(io.ticket, result);
+            node.on_io_done(under_way.io.ticket, result);
         }
         self.wake(no);
     }
@@ -405,7 +418,7 @@ impl World {
         }
         if self.ending == Ending::Healed {
             self.ending = Ending::Probing;
-            self.probe();
+            self.probe()?;
             self.schedule(self.now + 100 * MILLISECOND, Event::Settle);
             return Ok(());
         }
@@ -424,9 +437,11 @@ impl World {
             .collect();
         nodes.len() == self.members.len()
             && self.clients.iter().all(|client| client.waiting.is_none())
+            && self.members.iter().all(Member::is_unread)
             && nodes.iter().any(|node| node.leadership().is_leader)
             && nodes.iter().all(|node| {
                 node.is_quiet()
+                    && is_swept(&node.view())
                     && node.leadership().leader_id != 0
                     && node.applied_index() == nodes[0].applied_index()
                     && node.commit_index() == node.applied_index()
@@ -434,7 +449,7 @@ impl World {
     }
 
     /// One put through each member, each by a client of its own.
-    fn probe(&mut self) {
+    fn probe(&mut self) -> Result<(), Violation> {
         while self.clients.len() < self.members.len() {
             let client = Client::new(self.clients.len(), &self.plan);
             self.clients.push(client);
@@ -442,8 +457,9 @@ impl World {
         for no in 0..self.members.len() {
             let call = self.clients[no].probe(&self.plan);
             self.clients[no].member = no;
-            self.issue(no, call);
+            self.issue(no, call)?;
         }
+        Ok(())
     }
 
     fn check_probes(&self) -> Result<(), Violation> {
@@ -460,17 +476,25 @@ impl World {
         let tell = |member: &Member| match &member.node {
             None => format!("{}: down", member.no),
             Some(node) => format!(
-                "{}: term {} leader {} commit {} applied {} quiet {}",
+                "{}: term {} leader {} commit {} applied {} quiet {} swept {} unread {}",
                 member.no,
                 node.term(),
                 node.leadership().leader_id,
                 node.commit_index(),
                 node.applied_index(),
-                node.is_quiet()
+                node.is_quiet(),
+                is_swept(&node.view()),
+                member.is_unread()
             ),
         };
         let members: Vec<String> = self.members.iter().map(tell).collect();
         let waiting = self.clients.iter().filter(|c| c.waiting.is_some()).count();
         format!("{}; {waiting} clients wait", members.join(", "))
     }
+}
+
+/// True if every compaction came to its end: pins that were left must not hold one up.
+fn is_swept(view: &View<'_>) -> bool {
+    let compacted = view.compact_revision();
+    compacted <= 0 || view.finished_compact_revision() == Some(compacted)
 }

@@ -54,6 +54,11 @@ fn a_commit_with_a_minority_is_found() {
 }
 
 #[test]
+fn a_page_reused_while_pinned_is_found() {
+    check(Plant::PageReuse, 1, &["reader"]);
+}
+
+#[test]
 fn a_stale_read_of_a_deposed_leader_is_found() {
     check(Plant::StaleRead, 3, &["linearizability"]);
 }

@@ -1,6 +1,7 @@
 //! A small share of the seeds, and what the simulator promises about itself.
 
 use sim::plan::Plan;
+use sim::reader::ReadCounts;
 use sim::runner;
 
 /// Seeds per run of the tests; `cargo xtask sim` runs many more.
@@ -47,6 +48,15 @@ fn runs_exercise_what_they_should() {
             .sum();
         assert!(starts > 30, "{starts} starts");
         assert!(answered > 2000, "{answered} answers");
+        let mut reads = ReadCounts::default();
+        runs.iter().for_each(|run| reads.add(&run.reads));
+        let counts = [reads.done, reads.overtaken, reads.compacted, reads.held];
+        let least = [150, 40, 10, 1];
+        let is_enough = counts
+            .iter()
+            .zip(least)
+            .all(|(count, least)| *count >= least);
+        assert!(is_enough, "{reads:?}");
         assert!(lost > 5, "{lost} calls without an answer");
     }
 }

@@ -10,7 +10,7 @@ use super::directory::Directory;
 use super::{Mutation, TailPosition};
 use crate::types::Revision;
 
-/// The mutations up to an end. Copied about; lives as long as a borrow of the tail or a [`TailGuard`].
+/// The mutations up to an end. Copied about; lives as long as a borrow of the tail or a guard of its directory.
 #[derive(Clone, Copy, Debug)]
 pub struct TailView<'a> {
     directory: &'a Directory,

@@ -175,14 +175,15 @@ impl Writer {
                 let [start, end] = [ends.iter().min(), ends.iter().max()];
                 self.delete(start.unwrap().clone(), end.unwrap().clone());
             }
-            1 => {
-                let back = random.below(60) as i64;
+            1 | 2 => {
+                // Half of them overtake whoever reads just now.
+                let back = (random.below(60) * random.below(2)) as i64;
                 // Refused if it is not above the last one.
                 self.apply(compaction(self.revision() - back));
             }
-            2..7 => drop(
+            3..9 => drop(
                 self.state
-                    .sweep(&mut Budget::new(random.below(64) as usize)),
+                    .sweep(&mut Budget::new(random.below(400) as usize)),
             ),
             _ => self.put(random.key()),
         }
@@ -194,6 +195,8 @@ impl Writer {
 
 /// Everything that one pin shows is of one revision, and none of it is half an entry.
 fn check_view(view: &PinnedView<'_>, history: &History, random: &mut Random) {
+    // Whatever the writer does under the pin.
+    thread::yield_now();
     let (revision, compacted) = (view.revision(), view.compact_revision());
     let expected = history.at(revision);
     let answer = view.range(&everything(0)).unwrap();
@@ -249,6 +252,8 @@ fn check_stream(reader: &mut ViewReader, history: &History, random: &mut Random)
         if let Some(size) = measured.unwrap() {
             break size;
         }
+        drop(view);
+        thread::yield_now();
     };
     let mut pairs = Vec::new();
     loop {
@@ -258,6 +263,8 @@ fn check_stream(reader: &mut ViewReader, history: &History, random: &mut Random)
         if !more.unwrap() {
             break;
         }
+        drop(view);
+        thread::yield_now();
     }
     let len: usize = pairs.iter().map(|pair| 2 + pair.len()).sum();
     assert!(pairs.iter().all(|pair| pair.len() < 128));
@@ -310,7 +317,7 @@ fn read(mut reader: ViewReader, history: &History, is_done: &AtomicBool, seed: u
 #[test]
 fn readers_on_other_threads_see_whole_states_only() {
     const STEPS: usize = 4000;
-    for seed in 0..3 {
+    for seed in 0..8 {
         let mut writer = Writer::new(STEPS + 2);
         let is_done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -387,14 +394,13 @@ fn a_pair_is_forgotten_once_no_pin_reaches_it() {
     let mut writer = filled(700);
     (0..700).for_each(|i| writer.put(format!("k{i:05}").into()));
     writer.state.publish();
-    let mut reader = writer.reader();
-    let view = reader.pin();
-    let old = view.range(&everything(701)).unwrap();
+    let stay = writer.reader().stay();
+    let old = stay.view().range(&everything(701)).unwrap();
     writer.apply(compaction(1401));
     while writer.state.sweep(&mut Budget::unlimited()) {}
     assert_eq!(writer.state.view().finished_compact_revision(), None);
-    assert_eq!(view.range(&everything(701)).unwrap(), old);
-    drop(view);
+    assert_eq!(stay.view().range(&everything(701)).unwrap(), old);
+    let mut reader = stay.leave();
     while writer.state.sweep(&mut Budget::unlimited()) {}
     assert_eq!(writer.state.view().finished_compact_revision(), Some(1401));
     let view = reader.pin();
@@ -518,6 +524,19 @@ fn numbers_and_alarms_are_published() {
     assert_eq!(view.db_size(), state.db_size());
     assert_eq!(view.db_size_in_use(), state.db_size_in_use());
     assert_eq!(view.key_count(), 3);
+}
+
+/// Views are shared by threads, a reader moves between them.
+#[test]
+fn handles_may_leave_their_thread() {
+    fn is_shared<T: Send + Sync + Clone>() {}
+    fn moves<T: Send>() {}
+    is_shared::<Views>();
+    moves::<ViewReader>();
+    moves::<StayingView>();
+    moves::<Hold>();
+    moves::<RangeRun>();
+    moves::<RangeStream>();
 }
 
 #[test]

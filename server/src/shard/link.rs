@@ -213,3 +213,116 @@ fn refuse(pending: Pending, error: FrontError) {
         Pending::Alarm => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use driver::ExecutorConfig;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Runs `test` on an executor, with a link whose sending task runs and the log shard's end of it.
+    fn with_link<F>(test: impl FnOnce(Rc<Link>, driver::Mailbox<AskBatch>) -> F)
+    where
+        F: Future<Output = ()>,
+    {
+        driver::run(ExecutorConfig::new("t"), || async move {
+            let (to_log, questions) = driver::mailbox(BATCH_COUNT_MAX);
+            let link = Link::new(3, to_log);
+            driver::spawn(Rc::clone(&link).speak()).detach();
+            test(link, questions).await;
+        })
+        .unwrap();
+    }
+
+    async fn next(questions: &mut driver::Mailbox<AskBatch>) -> AskBatch {
+        let batch = driver::timeout(LIMIT, questions.recv()).await;
+        batch.unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_one_turn_asks_leaves_as_one_batch_and_reads_share_a_question() {
+        with_link(|link, mut questions| async move {
+            let told = Rc::new(Cell::new(0));
+            for _ in 0..5 {
+                let told = Rc::clone(&told);
+                link.wait_fresh(Box::new(move |fresh| {
+                    assert_eq!(fresh, Ok(()));
+                    told.set(told.get() + 1);
+                }));
+            }
+            link.raise_space_alarm();
+            link.raise_space_alarm();
+            let batch = next(&mut questions).await;
+            assert_eq!(batch.from, 3);
+            let [(alarm, Ask::RaiseSpaceAlarm), (fresh, Ask::Fresh)] = batch.asks[..] else {
+                panic!("{:?}", batch.asks)
+            };
+            assert!(questions.try_recv().is_none(), "a second batch");
+            link.on_answers(vec![(fresh, Answer::Fresh(Ok(()))), (alarm, Answer::Noted)]);
+            assert_eq!(told.get(), 5);
+            assert_eq!(link.in_flight_bytes.get(), 0);
+            // It may be asked again now.
+            link.raise_space_alarm();
+            assert_eq!(next(&mut questions).await.asks.len(), 1);
+        });
+    }
+
+    #[test]
+    fn rounds_are_limited_and_later_reads_share_the_next_one() {
+        with_link(|link, mut questions| async move {
+            let mut tickets = Vec::new();
+            for _ in 0..ROUND_COUNT_MAX {
+                link.wait_fresh(Box::new(|_| ()));
+                tickets.push(next(&mut questions).await.asks[0].0);
+            }
+            let told = Rc::new(Cell::new(0));
+            for _ in 0..3 {
+                let told = Rc::clone(&told);
+                link.wait_fresh(Box::new(move |_| told.set(told.get() + 1)));
+                driver::yield_now().await;
+                assert!(questions.try_recv().is_none());
+            }
+            link.on_answers(vec![(tickets[0], Answer::Fresh(Ok(())))]);
+            let batch = next(&mut questions).await;
+            assert_eq!(batch.asks.len(), 1);
+            link.on_answers(vec![(
+                batch.asks[0].0,
+                Answer::Fresh(Err(FrontError::Timeout)),
+            )]);
+            assert_eq!(told.get(), 3);
+        });
+    }
+
+    #[test]
+    fn unanswered_questions_have_a_budget() {
+        with_link(|link, mut questions| async move {
+            // One alone may be larger than all of it.
+            assert!(!link.is_full(IN_FLIGHT_SIZE_BYTES_MAX + 1));
+            let payload = Bytes::from_static(b"x");
+            let call = Ask::Call { method: 0, payload };
+            link.ask(call, Pending::Alarm, IN_FLIGHT_SIZE_BYTES_MAX - 1);
+            assert!(!link.is_full(1));
+            assert!(link.is_full(2));
+            let ticket = next(&mut questions).await.asks[0].0;
+            link.on_answers(vec![(ticket, Answer::Noted)]);
+            assert!(!link.is_full(IN_FLIGHT_SIZE_BYTES_MAX));
+        });
+    }
+
+    #[test]
+    fn a_log_shard_that_has_ended_answers_nobody() {
+        with_link(|link, questions| async move {
+            drop(questions);
+            let (sender, told) = driver::oneshot();
+            link.wait_fresh(Box::new(move |fresh| {
+                let _ = sender.send(fresh);
+            }));
+            let fresh = driver::timeout(LIMIT, told).await.unwrap().unwrap();
+            assert_eq!(fresh, Err(FrontError::Stopped));
+        });
+    }
+}

@@ -28,11 +28,13 @@ mod link;
 mod listener;
 mod load;
 mod log;
+mod open_calls;
 mod placement;
 mod port;
 mod reply;
 mod stream;
 mod waiter;
+mod wire;
 
 pub(crate) use self::core::{Equipment, Shard};
 pub(crate) use connection::Connection;

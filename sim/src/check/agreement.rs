@@ -120,7 +120,11 @@ impl Agreement {
         self.compare_hash(member, hash)
     }
 
-    fn compare_hash(&mut self, member: usize, told: HashKv) -> Result<(), Violation> {
+    /// A member told the hash of a revision.
+    ///
+    /// # Errors
+    /// If another one told another hash.
+    pub fn compare_hash(&mut self, member: usize, told: HashKv) -> Result<(), Violation> {
         let at = (told.hash_revision, told.compact_revision);
         let first = *self.hashes.entry(at).or_insert(told.hash);
         match first == told.hash {

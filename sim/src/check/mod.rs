@@ -1,6 +1,7 @@
 //! The checkers: each looks at the history alone and knows nothing of how it was made.
 //!
 //! - [`agreement`] runs along: what members publish, answer and hash is the same on all of them;
+//! - [`reading`]: so does this: what readers under pins and holds saw is what was published at their revision;
 //! - [`durability`]: every acknowledged write is published, nothing else is, nothing twice;
 //! - [`revisions`]: every answer is the state of its revision, and revisions follow real time: linearizability,
 //!   transactions over several keys included;
@@ -8,6 +9,7 @@
 
 pub mod agreement;
 pub mod durability;
+pub mod reading;
 pub mod register;
 pub mod revisions;
 

@@ -40,7 +40,7 @@ pub fn check(operations: &[Operation]) -> Result<(), Violation> {
         split(operation, &mut keys, &mut everywhere);
     }
     for (key, mut steps) in keys {
-        if key.starts_with(crate::workload::LEASED_PREFIX) {
+        if key.starts_with(crate::workload::LEASED_PREFIX.as_bytes()) {
             continue;
         }
         steps.extend(everywhere.iter().map(|&(called, returned)| Step {

@@ -1,13 +1,12 @@
 //! What clients do to members: calls, answers, giving up.
 
-use engine::mvcc::{self, RangeRun};
-use engine::state::{RequestError, Response, View};
+use engine::state::{RequestError, Response};
 use proto::etcdserverpb::response_op;
 
 use super::{Event, World};
+use crate::check::Violation;
 use crate::history::{Call, Operation, Outcome};
-use crate::member::Scan;
-use crate::plan::{MILLISECOND, Plant, SECOND};
+use crate::plan::{MILLISECOND, SECOND};
 use crate::workload;
 
 /// Patience of a client.
@@ -16,19 +15,19 @@ const GIVE_UP_AFTER: u64 = 4 * SECOND;
 const REFUSED_REST: u64 = 20 * MILLISECOND;
 
 impl World {
-    pub(super) fn call(&mut self, client_no: usize) {
+    pub(super) fn call(&mut self, client_no: usize) -> Result<(), Violation> {
         let client = &mut self.clients[client_no];
         if client.waiting.is_some() {
-            return;
+            return Ok(());
         }
         if client.rng.one_in(10) {
             client.member = client.rng.below(self.plan.node_count as u64) as usize;
         }
         let call = client.next_call(&self.plan);
-        self.issue(client_no, call);
+        self.issue(client_no, call)
     }
 
-    pub(super) fn issue(&mut self, client_no: usize, call: Call) {
+    pub(super) fn issue(&mut self, client_no: usize, call: Call) -> Result<(), Violation> {
         let member_no = self.clients[client_no].member;
         self.stamp += 1;
         let operation = self.operations.len();
@@ -54,60 +53,10 @@ impl World {
                     None => self.finish(operation, Outcome::Refused),
                 }
             }
-            None => self.begin_read(member_no, operation),
+            None => self.begin_read(member_no, operation)?,
         }
         self.wake(member_no);
-    }
-
-    fn begin_read(&mut self, member_no: usize, operation: usize) {
-        let is_serializable = self.operations[operation].call.is_serializable();
-        let is_trusting = self.plan.plant == Some(Plant::StaleRead);
-        let member = &mut self.members[member_no];
-        let Some(node) = &mut member.node else {
-            self.finish(operation, Outcome::Refused);
-            return;
-        };
-        // Only a leader that was deposed without knowing is stale then.
-        let is_current = node.leadership().is_leader && node.applied_index() == node.commit_index();
-        if is_serializable || node.is_view_linearizable() || (is_trusting && is_current) {
-            self.answer_read(member_no, operation);
-            return;
-        }
-        let id = node.read_index();
-        member.reads.insert(id, operation);
-    }
-
-    /// The read may use the newest View now.
-    pub(super) fn answer_read(&mut self, member_no: usize, operation: usize) {
-        let Some(node) = &self.members[member_no].node else {
-            return;
-        };
-        let view = node.view();
-        match &self.operations[operation].call {
-            Call::Get { key, .. } => {
-                let outcome = match view.range(&workload::point(key)) {
-                    Ok(answer) => read(answer.revision, answer.kvs.iter().map(mvcc::decode)),
-                    Err(error) => failed(&error),
-                };
-                self.finish(operation, outcome);
-            }
-            _ => self.begin_scan(member_no, operation),
-        }
-    }
-
-    fn begin_scan(&mut self, member_no: usize, operation: usize) {
-        let member = &mut self.members[member_no];
-        let Some(node) = &member.node else { return };
-        let view = node.view();
-        let revision = view.revision();
-        match RangeRun::new(&workload::everything(), view.reader()) {
-            Ok(run) => member.scans.push(Scan {
-                operation,
-                revision,
-                run,
-            }),
-            Err(error) => self.finish(operation, failed(&error)),
-        }
+        Ok(())
     }
 
     /// The log answered a write.
@@ -164,25 +113,17 @@ impl World {
     }
 }
 
-/// A finished scan's answer, or etcd's error if its revision was compacted under it.
-pub(super) fn step_scan(scan: &mut Scan, view: &View<'_>, units: usize) -> Option<Outcome> {
-    let mut budget = engine::types::Budget::new(units);
-    match scan.run.step(view.reader(), &mut budget) {
-        Ok(answer) => {
-            answer.map(|answer| read(answer.revision, answer.kvs.iter().map(mvcc::decode)))
-        }
-        Err(error) => Some(failed(&error)),
-    }
-}
-
-fn read(revision: i64, kvs: impl Iterator<Item = proto::mvccpb::KeyValue>) -> Outcome {
+pub(super) fn outcome(
+    revision: i64,
+    kvs: impl Iterator<Item = proto::mvccpb::KeyValue>,
+) -> Outcome {
     Outcome::Read {
         revision,
         kvs: kvs.collect(),
     }
 }
 
-fn failed(error: &RequestError) -> Outcome {
+pub(super) fn failed(error: &RequestError) -> Outcome {
     Outcome::Failed {
         reason: error.to_string(),
     }
@@ -210,7 +151,7 @@ fn outcome_of(response: &Response) -> Outcome {
                 Some(response_op::Response::ResponseRange(range)) => Some(range.kvs.clone()),
                 _ => None,
             });
-            read(revision(&txn.header), range.unwrap_or_default().into_iter())
+            outcome(revision(&txn.header), range.unwrap_or_default().into_iter())
         }
         _ => Outcome::Done,
     }

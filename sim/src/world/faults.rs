@@ -31,7 +31,11 @@ impl World {
                 self.members[member].slow_until = now + for_;
                 self.members[member].slow_by = by;
             }
-            FaultKind::Pause { member, for_ } => self.members[member].paused_until = now + for_,
+            FaultKind::Pause { member, for_ } => {
+                // Events were put off to the end of a longer pause already: another one does not shorten it.
+                let until = &mut self.members[member].paused_until;
+                *until = (*until).max(now + for_);
+            }
             FaultKind::Isolate { member, for_ } => {
                 self.isolate(member, true);
                 ends = Some(for_);

@@ -1,16 +1,16 @@
 //! One turn of one member: what the shell does between two sleeps.
 
 use engine::node::{NodeEvent, NodeFailure};
+use engine::state::Applied;
 use engine::types::Budget;
 use engine::wal::{IoTicket, Pace, WalIo, WalOp};
 use prost::Message as _;
 use proto::raftpb::{Message, MessageType};
 
-use super::calls::step_scan;
 use super::{Event, World};
 use crate::check::Violation;
-use crate::member::{id_of, no_of};
-use crate::plan::{MILLISECOND, Plant, SECOND};
+use crate::member::{How, InFlight, Member, id_of, no_of};
+use crate::plan::{MILLISECOND, Plan, Plant, SECOND};
 
 impl World {
     pub(super) fn turn(&mut self, no: usize) -> Result<(), Violation> {
@@ -33,7 +33,7 @@ impl World {
         self.start_disk_work(no);
         self.send_messages(no);
         self.hand_out_events(no)?;
-        self.step_scans(no);
+        self.step_scans(no)?;
         if more || !self.members[no].scans.is_empty() {
             self.wake(no);
         }
@@ -57,7 +57,8 @@ impl World {
             let Some(io) = member.node.as_mut().and_then(|node| node.poll_io()) else {
                 return;
             };
-            let delay = disk_delay(&io, member, self.now);
+            let how = how(&io, member, &self.plan);
+            let delay = disk_delay(&io, how, member, self.now);
             let at = self.now + delay;
             let life = member.life;
             let WalIo { ticket, pace, op } = &io;
@@ -81,7 +82,7 @@ impl World {
                 continue;
             }
             let IoTicket(ticket) = *ticket;
-            member.in_flight.insert(ticket, io);
+            member.in_flight.insert(ticket, InFlight { io, how });
             self.schedule(
                 at,
                 Event::DiskDone {
@@ -150,6 +151,7 @@ impl World {
             match event {
                 NodeEvent::Applied { id, applied } => {
                     self.agreement.on_applied(no, &applied)?;
+                    check_shown(member, &applied)?;
                     if let Some(operation) = member.writes.remove(&id) {
                         self.answer_write(operation, &applied.result);
                         has_answered = true;
@@ -159,7 +161,7 @@ impl World {
                     self.tell(&format!("member {no}: read {id:x} is ready"));
                     let member = &mut self.members[no];
                     if let Some(operation) = member.reads.remove(&id) {
-                        self.answer_read(no, operation);
+                        self.answer_read(no, operation)?;
                     }
                 }
                 NodeEvent::Leadership(leadership) => {
@@ -170,23 +172,6 @@ impl World {
             if has_answered && self.members[no].cut_after_answer {
                 self.crash(no, true);
             }
-        }
-    }
-
-    fn step_scans(&mut self, no: usize) {
-        let member = &mut self.members[no];
-        let Some(node) = &member.node else { return };
-        let mut ended = Vec::new();
-        for scan in &mut member.scans {
-            if let Some(outcome) = step_scan(scan, &node.view(), 3) {
-                ended.push((scan.operation, outcome));
-            }
-        }
-        member
-            .scans
-            .retain(|scan| ended.iter().all(|(done, _)| *done != scan.operation));
-        for (operation, outcome) in ended {
-            self.finish(operation, outcome);
         }
     }
 
@@ -204,9 +189,40 @@ impl World {
     }
 }
 
+/// What was replied to is there for readers of all cores.
+fn check_shown(member: &mut Member, applied: &Applied) -> Result<(), Violation> {
+    let Some(handle) = &mut member.handle else {
+        return Ok(());
+    };
+    let shown = handle.pin().applied_index();
+    match shown >= applied.index {
+        true => Ok(()),
+        false => Err(format!(
+            "reader: member {} replied to entry {} and shows {}",
+            member.no, applied.index.0, shown.0
+        )),
+    }
+}
+
+/// Whether a write is performed together with its sync, and whether that sync is done already when it is asked for.
+fn how(io: &WalIo, member: &mut Member, plan: &Plan) -> How {
+    let Some(node) = &member.node else {
+        return How::Alone;
+    };
+    // A shell that acknowledges before the sync ends has nothing to wait for here.
+    let joins = plan.joins_sync && plan.plant != Some(Plant::AckBeforeSync);
+    match &io.op {
+        WalOp::Write { .. } if joins && node.sync_follows(io.ticket) => How::WithSync,
+        WalOp::Sync { file } if member.synced.take() == Some(*file) => How::Done,
+        _ => How::Alone,
+    }
+}
+
 /// How long an operation takes.
-fn disk_delay(io: &WalIo, member: &mut crate::member::Member, now: u64) -> u64 {
+fn disk_delay(io: &WalIo, how: How, member: &mut Member, now: u64) -> u64 {
     let base = match &io.op {
+        _ if how == How::Done => return member.rng.skewed(1, 20),
+        WalOp::Write { .. } if how == How::WithSync => member.rng.skewed(120, 10 * MILLISECOND),
         WalOp::Sync { .. } | WalOp::SyncDirectory => member.rng.skewed(100, 8 * MILLISECOND),
         WalOp::Write { .. } | WalOp::Zero { .. } => member.rng.skewed(30, 2 * MILLISECOND),
         _ => member.rng.skewed(20, MILLISECOND),

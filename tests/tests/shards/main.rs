@@ -32,6 +32,8 @@ use history::{History, KEY_COUNT, key};
 
 /// Few: more would leave no CPU for the writes on a small machine.
 const READER_COUNT: u64 = 2;
+/// For a write on a busy machine. The server gives up a little earlier, by its election timeout.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Reads go on until the store is at least there, so that they have something to disagree about.
 const REVISION_MIN: i64 = 200;
 
@@ -116,6 +118,9 @@ impl Drop for Writing<'_> {
 fn write(addr: SocketAddr, mut random: Random, progress: &Progress) -> History {
     let _writing = Writing(progress);
     let mut clients = [(); 2].map(|()| Client::connect(addr).expect("a listener"));
+    for client in &mut clients {
+        client.timeout = PATIENCE;
+    }
     let mut history = History::default();
     let mut serial = 0;
     while !progress.is_over.load(Ordering::Relaxed) {

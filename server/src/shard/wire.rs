@@ -1,0 +1,248 @@
+//! The socket and the clock of one connection's machine.
+//!
+//! ```text
+//!  read    socket -> machine -> events for the owner
+//!  write   machine -> socket, one write at a time; woken by every command
+//!  time    tells the machine when a time comes that it asked for
+//! ```
+//!
+//! What holds:
+//! - A peer that reads nothing cannot keep a connection. The machine gives it up in time, but a write under way ends
+//!   only when the peer takes it; so the time task also watches writes. One that lasts for `unread_timeout`, or for
+//!   [`LINGER`] after the machine was finished, ends with the socket.
+//! - Time that the machine asked for is known to the time task before the connection waits for anything.
+//! - What a peer's octets ask for is done in turns of [`EVENTS_TURN_MAX`]: a few octets can name much work, and the
+//!   other connections of this executor do not wait for all of it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::{Notify, Stream};
+use net::{Limits, ServerConnection, ServerEvent};
+
+/// What one read takes at most: large enough for a burst of pipelined calls.
+const READ_SIZE_BYTES: usize = 64 * 1024;
+/// What one write carries at most; more is sent by the next one, so that calls share the connection.
+const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a finished connection waits for the peer to have read the last words.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a connection works on events before the others get their turn. A put takes a few microseconds.
+const EVENTS_TURN_MAX: Duration = Duration::from_micros(100);
+/// Events between two looks at the clock.
+const EVENTS_PER_LOOK: u32 = 8;
+
+/// Whoever takes the events of a connection.
+pub(super) trait Owner: 'static {
+    fn wire(&self) -> &Wire;
+    fn on_event(self: &Rc<Self>, event: ServerEvent);
+}
+
+/// What the tasks of one connection share.
+pub(super) struct Wire {
+    machine: RefCell<ServerConnection>,
+    writer: Notify,
+    timer: Notify,
+    /// What the time task waits for; `None`: for nothing but the others.
+    armed: Cell<Option<Duration>>,
+    /// Since when a write is under way.
+    writing_since: Cell<Option<Duration>>,
+    /// How long a write may last.
+    write_timeout: Duration,
+    is_closed: Cell<bool>,
+}
+
+impl Wire {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Wire {
+            write_timeout: limits.unread_timeout,
+            machine: RefCell::new(ServerConnection::new(limits, driver::now())),
+            writer: Notify::new(),
+            timer: Notify::new(),
+            armed: Cell::new(None),
+            writing_since: Cell::new(None),
+            is_closed: Cell::new(false),
+        }
+    }
+
+    /// Commands the machine; what there is to send then is sent.
+    pub(super) fn command(&self, act: impl FnOnce(&mut ServerConnection)) {
+        act(&mut self.machine.borrow_mut());
+        self.writer.notify();
+    }
+
+    /// Looks at the machine.
+    pub(super) fn look<T>(&self, act: impl FnOnce(&ServerConnection) -> T) -> T {
+        act(&self.machine.borrow())
+    }
+
+    /// Sees to it that the time task is awake at the next time that matters. Most lie behind the one that it waits for.
+    fn check_timer(&self) {
+        let next = self.next_timeout();
+        if next.is_some_and(|next| self.is_too_soon(next)) || self.is_held_up() {
+            self.timer.notify();
+        }
+    }
+
+    /// Whether the time task would be late.
+    fn is_too_soon(&self, at: Duration) -> bool {
+        self.armed.get().is_none_or(|armed| at < armed)
+    }
+
+    /// A write begins. The machine's own times change by input, and by what no window lets out: both are looked at.
+    fn on_write(&self, now: Duration) {
+        self.writing_since.set(Some(now));
+        if self.is_too_soon(now.saturating_add(self.write_timeout)) {
+            self.timer.notify();
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let of_machine = self.machine.borrow().next_timeout();
+        let of_write = self.writing_since.get();
+        let of_write = of_write.map(|since| since.saturating_add(self.write_timeout));
+        [of_machine, of_write].into_iter().flatten().min()
+    }
+
+    /// Only a write stands between this connection and its end.
+    fn is_held_up(&self) -> bool {
+        self.writing_since.get().is_some() && self.machine.borrow().is_finished()
+    }
+
+    fn on_time(&self, now: Duration) {
+        let mut machine = self.machine.borrow_mut();
+        machine.on_time(now);
+        let since = self.writing_since.get();
+        if since.is_some_and(|since| now >= since.saturating_add(self.write_timeout)) {
+            machine.on_lost();
+        }
+    }
+
+    fn on_read(&self, result: &io::Result<usize>, octets: &[u8]) {
+        let mut machine = self.machine.borrow_mut();
+        machine.on_time(driver::now());
+        match result {
+            Ok(0) => machine.on_eof(),
+            Ok(_) => machine.on_bytes(octets),
+            Err(_) => machine.on_lost(),
+        }
+    }
+}
+
+/// Serves a connection until it is over.
+pub(super) async fn serve<O: Owner>(owner: Rc<O>, stream: Stream) {
+    let stream = Rc::new(stream);
+    let reader = driver::spawn(read_all(Rc::clone(&owner), Rc::clone(&stream)));
+    let timer = driver::spawn(keep_time(Rc::clone(&owner), Rc::clone(&stream)));
+    write_all(&owner, &stream).await;
+    drop(timer);
+    // Whoever works for a call of this connection is told that it is over.
+    take_events(&owner).await;
+    owner.wire().is_closed.set(true);
+    // Closing over unread octets would send a reset, which can overtake the last words. The peer closes when it has
+    // read them; a socket that is gone already needs none of this.
+    let _ = stream.shutdown_write();
+    let _ = driver::timeout(LINGER, reader).await;
+    let _ = stream.shutdown();
+}
+
+/// Reads until the peer is done; once the connection is closed, only to see that.
+async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
+    let wire = owner.wire();
+    let mut buffer = Vec::with_capacity(READ_SIZE_BYTES);
+    loop {
+        buffer.clear();
+        let (result, back) = stream.read(buffer).await;
+        buffer = back;
+        if !wire.is_closed.get() {
+            wire.on_read(&result, &buffer);
+            take_events(&owner).await;
+            wire.check_timer();
+            wire.writer.notify();
+        }
+        if !matches!(result, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// Writes what there is until the connection is finished or lost.
+async fn write_all<O: Owner>(owner: &Rc<O>, stream: &Stream) {
+    let wire = owner.wire();
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        wire.machine
+            .borrow_mut()
+            .poll_transmit(&mut buffer, WRITE_SIZE_BYTES_MAX);
+        if buffer.is_empty() {
+            if wire.machine.borrow().is_finished() {
+                return;
+            }
+            // An answer that no window lets out has a time, too.
+            wire.check_timer();
+            wire.writer.notified().await;
+            continue;
+        }
+        wire.on_write(driver::now());
+        let (result, back) = stream.write_all(buffer).await;
+        wire.writing_since.set(None);
+        buffer = back;
+        if result.is_err() {
+            wire.machine.borrow_mut().on_lost();
+            return;
+        }
+        // What was queued may have made a streamed call writable again.
+        take_events(owner).await;
+    }
+}
+
+/// Tells the machine when a time comes that it asked for, and ends a write that nothing else would end.
+async fn keep_time<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
+    let wire = owner.wire();
+    while !wire.is_held_up() {
+        let next = wire.next_timeout();
+        wire.armed.set(next);
+        let Some(at) = next else {
+            wire.timer.notified().await;
+            continue;
+        };
+        let wait = at.saturating_sub(driver::now());
+        if driver::timeout(wait, wire.timer.notified()).await.is_err() {
+            wire.on_time(driver::now());
+            take_events(&owner).await;
+            wire.writer.notify();
+            // The writer may have to end the connection first.
+            driver::yield_now().await;
+        }
+    }
+    // These may be the last words of a good end, on their way.
+    driver::sleep(LINGER).await;
+    let _ = stream.shutdown();
+}
+
+/// Has the owner do what the machine asks for, letting others in between.
+async fn take_events<O: Owner>(owner: &Rc<O>) {
+    let mut count = 0;
+    let mut start = None;
+    loop {
+        let event = owner.wire().machine.borrow_mut().poll_event();
+        let Some(event) = event else { return };
+        owner.on_event(event);
+        count += 1;
+        if count % EVENTS_PER_LOOK == 0 {
+            let now = driver::now();
+            if now >= start.get_or_insert(now).saturating_add(EVENTS_TURN_MAX) {
+                driver::yield_now().await;
+                start = Some(driver::now());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
