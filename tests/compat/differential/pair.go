@@ -22,9 +22,12 @@ type Pair struct {
 }
 
 type side struct {
-	server     *harness.Server
-	connection *grpc.ClientConn
-	leases     leaseNames
+	server *harness.Server
+	// Calls take turns, so that a server that spreads connections over its cores has
+	// each of them see what the others did.
+	connections [2]*grpc.ClientConn
+	turn        int
+	leases      leaseNames
 }
 
 // Setup says how pairs are made.
@@ -58,15 +61,21 @@ func (s *side) start(program harness.Program, options harness.Options) error {
 	}
 	s.server = server
 	s.leases = newLeaseNames()
-	s.connection, err = server.Dial()
-	return err
+	for i := range s.connections {
+		if s.connections[i], err = server.Dial(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends both servers.
 func (p *Pair) Close() {
 	for _, side := range []*side{&p.reference, &p.subject} {
-		if side.connection != nil {
-			_ = side.connection.Close()
+		for _, connection := range side.connections {
+			if connection != nil {
+				_ = connection.Close()
+			}
 		}
 		if side.server != nil {
 			side.server.Kill()
@@ -113,7 +122,9 @@ func (s *side) bind(call Call, revision int64) Call {
 }
 
 func (s *side) do(call Call, revision int64) Outcome {
-	outcome := s.bind(call, revision).invoke(s.connection)
+	connection := s.connections[s.turn%len(s.connections)]
+	s.turn++
+	outcome := s.bind(call, revision).invoke(connection)
 	if outcome.Response == nil {
 		return outcome
 	}

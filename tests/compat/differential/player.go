@@ -13,7 +13,8 @@ type Player struct {
 
 // NewPlayer plays on a server with a fresh store.
 func NewPlayer(connection *grpc.ClientConn) *Player {
-	return &Player{side: side{connection: connection, leases: newLeaseNames()}, revision: 1}
+	both := [2]*grpc.ClientConn{connection, connection}
+	return &Player{side: side{connections: both, leases: newLeaseNames()}, revision: 1}
 }
 
 // Play makes the calls one by one; what is refused is part of the workload. It

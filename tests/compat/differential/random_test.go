@@ -26,10 +26,24 @@ func TestRandomWorkloadWithLeasesOfServer(t *testing.T) {
 	compareWorkload(t, leasesOfServer, number(t, callsVariable, 20_000)/4)
 }
 
+// TestRandomWorkloadOnTwoShards has every other call answered by another core than
+// the one that keeps the log.
+func TestRandomWorkloadOnTwoShards(t *testing.T) {
+	setup := pairSetup(t)
+	if setup.Subject.Name == "etcore" {
+		setup.Subject.Flags = []string{"--shards=2", "--shard-placement=spread"}
+	}
+	compareWorkloadWith(t, setup, leasesOfClient, number(t, callsVariable, 20_000)/2)
+}
+
 func compareWorkload(t *testing.T, leases leaseChoice, count int) {
+	compareWorkloadWith(t, pairSetup(t), leases, count)
+}
+
+func compareWorkloadWith(t *testing.T, setup Setup, leases leaseChoice, count int) {
 	seed := uint64(number(t, seedVariable, int(time.Now().UnixNano()&0xffff_ffff)))
 	t.Logf("%s=%d %s=%d", seedVariable, seed, callsVariable, count)
-	requireSame(t, pairSetup(t), newGenerator(seed, leases).Calls(count))
+	requireSame(t, setup, newGenerator(seed, leases).Calls(count))
 }
 
 // pairSetup compares the reference with etcore.

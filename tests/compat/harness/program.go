@@ -16,6 +16,8 @@ const EtcoreVariable = "ETCORE_BIN"
 type Program struct {
 	Name string
 	Path string
+	// Flags of this program alone, beside those that all servers get.
+	Flags []string
 }
 
 // Etcd37 is the real etcd 3.7, the reference of every comparison.

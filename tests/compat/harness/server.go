@@ -142,7 +142,7 @@ func (s *Server) start() error {
 }
 
 func (s *Server) arguments() []string {
-	return append([]string{
+	arguments := append([]string{
 		"--name=default",
 		"--data-dir=" + s.DataDir,
 		"--listen-client-urls=http://" + s.Endpoint,
@@ -151,6 +151,7 @@ func (s *Server) arguments() []string {
 		"--initial-advertise-peer-urls=" + AdvertisedPeerURL,
 		"--initial-cluster=default=" + AdvertisedPeerURL,
 	}, s.flags...)
+	return append(arguments, s.Program.Flags...)
 }
 
 // environment is ours without the variables that servers and etcdctl take for settings.
