@@ -238,7 +238,8 @@ impl Client {
                 self.connection.on_eof();
             }
             Ok(len) => self.connection.on_bytes(&octets[..len]),
-            Err(error) if is_time_out(&error) => {}
+            // A signal, to which a socket with a timeout is open, says nothing about the connection.
+            Err(error) if is_time_out(&error) || error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
         self.take_events();

@@ -40,7 +40,7 @@ impl Connection {
         let limits = Arc::clone(&shard.limits);
         let connection = Rc::new(Connection {
             open: RefCell::new(OpenCalls::new(limits.buffer_bytes_max)),
-            wire: Wire::new(limits),
+            wire: Wire::new(limits, Rc::clone(&shard.turns)),
             role,
             shard: Rc::clone(&shard),
             gates: RefCell::default(),
@@ -124,6 +124,11 @@ impl Connection {
 
     pub(super) fn push_piece(&self, call: CallId, piece: Bytes) {
         self.wire.command(|machine| machine.push_piece(call, piece));
+    }
+
+    /// Waits until it is fair to do a piece of work for this connection.
+    pub(super) async fn turn(&self) {
+        drop(self.wire.turn().await);
     }
 
     /// Bytes queued for a call; 0 once it has ended.

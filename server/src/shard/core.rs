@@ -15,6 +15,7 @@ use super::connections::Connections;
 use super::link::Link;
 use super::load::Load;
 use super::reply::{HttpReply, NodeHttpReply, NodeReply, ReplyTo};
+use super::turns::Turns;
 use super::waiter::{Fresh, FreshWaiter};
 use super::{LogShard, Role};
 use crate::config::Config;
@@ -44,6 +45,7 @@ pub(crate) struct Shard {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) load: Arc<Load>,
     pub(crate) connections: Connections,
+    pub(super) turns: Rc<Turns>,
     identity: Identity,
     views: RefCell<ViewReader>,
     log: Log,
@@ -85,6 +87,7 @@ impl Shard {
             metrics,
             load,
             connections: Connections::default(),
+            turns: Rc::default(),
             identity,
             views: RefCell::new(views),
             log,

@@ -18,6 +18,7 @@ use super::link::{BATCH_COUNT_MAX, Link};
 use super::load::{Load, measure};
 use super::placement::Placement;
 use super::port::Port;
+use super::turns::Turn;
 use super::{Connection, LogShard, Role, Shard};
 use crate::config::Config;
 use crate::logging;
@@ -123,6 +124,11 @@ impl Fleet {
         });
         driver::spawn(Rc::clone(&fleet).take_events(events)).detach();
         Ok(fleet)
+    }
+
+    /// Waits until it is fair to do a piece of work on this shard.
+    pub(super) async fn turn(&self) -> Turn {
+        self.own.turns.take().await
     }
 
     /// Gives a new connection to the shard that is to serve it.

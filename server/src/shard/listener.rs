@@ -19,6 +19,8 @@ pub(crate) enum Role {
 pub(crate) async fn listen(fleet: Rc<Fleet>, listener: Listener, role: Role) {
     loop {
         let (stream, _peer) = listener.accept().await;
+        // However fast they come, those that are here have their turn between two of them.
+        let _turn = fleet.turn().await;
         fleet.place(stream, role);
     }
 }

@@ -33,6 +33,7 @@ mod placement;
 mod port;
 mod reply;
 mod stream;
+mod turns;
 mod waiter;
 mod wire;
 

@@ -86,7 +86,7 @@ impl StreamReply {
         QUEUED_LEN_MAX.saturating_sub(self.queued_len())
     }
 
-    /// Waits until there is room.
+    /// Waits until there is room, and until it is fair to go on: a connection may ask for many responses at once.
     ///
     /// # Errors
     /// [`Gone`], also if the client takes nothing for too long.
@@ -94,6 +94,7 @@ impl StreamReply {
         loop {
             let queued = self.queued_len();
             if queued < QUEUED_LEN_MAX {
+                self.reply.connection.turn().await;
                 return Ok(());
             }
             let told = driver::timeout(STALL_TIMEOUT, self.gate.told.notified()).await;

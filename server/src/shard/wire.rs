@@ -11,17 +11,19 @@
 //!   only when the peer takes it; so the time task also watches writes. One that lasts for `unread_timeout`, or for
 //!   [`LINGER`] after the machine was finished, ends with the socket.
 //! - Time that the machine asked for is known to the time task before the connection waits for anything.
-//! - What a peer's octets ask for is done in turns of [`EVENTS_TURN_MAX`]: a few octets can name much work, and the
-//!   other connections of this executor do not wait for all of it.
+//! - What a peer's octets ask for is done in pieces of [`PIECE_MAX`]: a few octets can name much work, and the other
+//!   connections of this executor do not wait for all of it. Connections that do so all the time wait for each other
+//!   ([`turns`](super::turns)).
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use driver::{Notify, Stream};
 use net::{Limits, ServerConnection, ServerEvent};
+
+use super::turns::{Effort, PIECE_MAX, Turn, Turns};
 
 /// What one read takes at most: large enough for a burst of pipelined calls.
 const READ_SIZE_BYTES: usize = 64 * 1024;
@@ -31,8 +33,8 @@ const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
 /// How long a finished connection waits for the peer to have read the last words.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a connection works on events before the others get their turn. A put takes a few microseconds.
-const EVENTS_TURN_MAX: Duration = Duration::from_micros(100);
+/// What a read or a write counts for the kernel's part of it.
+const KERNEL_PRICE: Duration = Duration::from_micros(3);
 /// Events between two looks at the clock.
 const EVENTS_PER_LOOK: u32 = 8;
 
@@ -54,10 +56,13 @@ pub(super) struct Wire {
     /// How long a write may last.
     write_timeout: Duration,
     is_closed: Cell<bool>,
+    effort: Effort,
+    /// Of the shard.
+    turns: Rc<Turns>,
 }
 
 impl Wire {
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, turns: Rc<Turns>) -> Self {
         Wire {
             write_timeout: limits.unread_timeout,
             machine: RefCell::new(ServerConnection::new(limits, driver::now())),
@@ -66,6 +71,8 @@ impl Wire {
             armed: Cell::new(None),
             writing_since: Cell::new(None),
             is_closed: Cell::new(false),
+            effort: Effort::new(driver::now()),
+            turns,
         }
     }
 
@@ -122,13 +129,11 @@ impl Wire {
         }
     }
 
-    fn on_read(&self, result: &io::Result<usize>, octets: &[u8]) {
-        let mut machine = self.machine.borrow_mut();
-        machine.on_time(driver::now());
-        match result {
-            Ok(0) => machine.on_eof(),
-            Ok(_) => machine.on_bytes(octets),
-            Err(_) => machine.on_lost(),
+    /// Waits until it is fair to begin; a light connection does not.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        match self.effort.is_heavy() {
+            true => Some(self.turns.take().await),
+            false => None,
         }
     }
 }
@@ -141,7 +146,7 @@ pub(super) async fn serve<O: Owner>(owner: Rc<O>, stream: Stream) {
     write_all(&owner, &stream).await;
     drop(timer);
     // Whoever works for a call of this connection is told that it is over.
-    take_events(&owner).await;
+    take_events(&owner, driver::now(), None).await;
     owner.wire().is_closed.set(true);
     // Closing over unread octets would send a reset, which can overtake the last words. The peer closes when it has
     // read them; a socket that is gone already needs none of this.
@@ -158,16 +163,52 @@ async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
         buffer.clear();
         let (result, back) = stream.read(buffer).await;
         buffer = back;
-        if !wire.is_closed.get() {
-            wire.on_read(&result, &buffer);
-            take_events(&owner).await;
-            wire.check_timer();
-            wire.writer.notify();
-        }
-        if !matches!(result, Ok(1..)) {
-            return;
+        match result {
+            Ok(1..) => {
+                let mut rest = &buffer[..];
+                while !rest.is_empty() {
+                    let (piece, more) = rest.split_at(rest.len().min(wire.effort.piece_len()));
+                    let took = take_input(&owner, |machine| machine.on_bytes(piece)).await;
+                    wire.effort.on_piece(piece.len(), took);
+                    rest = more;
+                }
+            }
+            Ok(0) => {
+                take_input(&owner, ServerConnection::on_eof).await;
+                return;
+            }
+            Err(_) => {
+                take_input(&owner, ServerConnection::on_lost).await;
+                return;
+            }
         }
     }
+}
+
+/// Has the machine and then the owner handle what came, when it is this connection's turn. Returns how long it
+/// took, at least until the others had theirs.
+async fn take_input<O: Owner>(
+    owner: &Rc<O>,
+    input: impl FnOnce(&mut ServerConnection),
+) -> Duration {
+    let wire = owner.wire();
+    let turn = wire.turn().await;
+    let now = driver::now();
+    let begun = now.saturating_sub(KERNEL_PRICE);
+    if wire.is_closed.get() {
+        // What is still sent is not looked at, but has its price.
+        wire.effort.on_work(now, now + KERNEL_PRICE);
+        return Duration::ZERO;
+    }
+    {
+        let mut machine = wire.machine.borrow_mut();
+        machine.on_time(now);
+        input(&mut machine);
+    }
+    let took = take_events(owner, begun, turn).await;
+    wire.check_timer();
+    wire.writer.notify();
+    took
 }
 
 /// Writes what there is until the connection is finished or lost.
@@ -176,9 +217,11 @@ async fn write_all<O: Owner>(owner: &Rc<O>, stream: &Stream) {
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
+        let turn = wire.turn().await;
         wire.machine
             .borrow_mut()
             .poll_transmit(&mut buffer, WRITE_SIZE_BYTES_MAX);
+        drop(turn);
         if buffer.is_empty() {
             if wire.machine.borrow().is_finished() {
                 return;
@@ -197,7 +240,8 @@ async fn write_all<O: Owner>(owner: &Rc<O>, stream: &Stream) {
             return;
         }
         // What was queued may have made a streamed call writable again.
-        take_events(owner).await;
+        let begun = driver::now().saturating_sub(KERNEL_PRICE);
+        take_events(owner, begun, None).await;
     }
 }
 
@@ -213,8 +257,9 @@ async fn keep_time<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
         };
         let wait = at.saturating_sub(driver::now());
         if driver::timeout(wait, wire.timer.notified()).await.is_err() {
-            wire.on_time(driver::now());
-            take_events(&owner).await;
+            let now = driver::now();
+            wire.on_time(now);
+            take_events(&owner, now, None).await;
             wire.writer.notify();
             // The writer may have to end the connection first.
             driver::yield_now().await;
@@ -225,23 +270,36 @@ async fn keep_time<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
     let _ = stream.shutdown();
 }
 
-/// Has the owner do what the machine asks for, letting others in between.
-async fn take_events<O: Owner>(owner: &Rc<O>) {
+/// Has the owner do what the machine asks for, in pieces of time, letting others in between. The first one began at
+/// `begun`; returns how long it was.
+async fn take_events<O: Owner>(
+    owner: &Rc<O>,
+    mut begun: Duration,
+    mut turn: Option<Turn>,
+) -> Duration {
+    let wire = owner.wire();
+    let mut first = None;
     let mut count = 0;
-    let mut start = None;
     loop {
-        let event = owner.wire().machine.borrow_mut().poll_event();
-        let Some(event) = event else { return };
+        let event = wire.machine.borrow_mut().poll_event();
+        let Some(event) = event else { break };
         owner.on_event(event);
         count += 1;
         if count % EVENTS_PER_LOOK == 0 {
             let now = driver::now();
-            if now >= start.get_or_insert(now).saturating_add(EVENTS_TURN_MAX) {
+            if now >= begun.saturating_add(PIECE_MAX) {
+                wire.effort.on_work(begun, now);
+                first.get_or_insert(now.saturating_sub(begun));
+                drop(turn.take());
                 driver::yield_now().await;
-                start = Some(driver::now());
+                turn = wire.turn().await;
+                begun = driver::now();
             }
         }
     }
+    let now = driver::now();
+    wire.effort.on_work(begun, now);
+    first.unwrap_or(now.saturating_sub(begun))
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ fn serve_one(limits: Limits, len: usize, peer: impl FnOnce(SocketAddr) -> TcpStr
         let peer = peer(listener.local_addr());
         let (stream, _) = listener.accept().await;
         let owner = Rc::new(Answerer {
-            wire: Wire::new(Arc::new(limits)),
+            wire: Wire::new(Arc::new(limits), Rc::default()),
             len,
             cancelled: Cell::new(0),
         });

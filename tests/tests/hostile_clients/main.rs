@@ -1,0 +1,283 @@
+//! Hostile clients beside a good one: it keeps at least [`RATE_PERCENT_MIN`] of its rate, and memory stays within what
+//! `net::Limits` allows the hostile ones.
+//!
+//! ```text
+//!  for each kind:   quiet | attack | quiet | attack | ...        windows of ETCORE_HOSTILE_MS (250)
+//!  in each window:  requests that the good client completed, by the time that passed
+//!  in an attack:    some connections of the kind, each worked by a thread in a loop; thrown out, it comes again
+//! ```
+//!
+//! The server runs one shard, so that the good client shares its core with all of them. What is compared is each
+//! attack with the quiet just before it, and what counts is the median: one window in which the machine was busy
+//! elsewhere decides nothing. If the median is too low after [`ROUNDS`], the kind goes on to [`ROUNDS_MAX`] and the median
+//! of all of them decides; no window is ever left out.
+//!
+//! The good client waits [`good::THINK_TIME`] between two requests, so its rate is its own choice as long as its answers
+//! come in time. Its thread and the server's go before the hostile ones, which run at nice 19: they take all that
+//! the two leave of the machine's cores, but none of theirs, for no attacker sits on the machine of the server. What
+//! they make the server do is the server's own time.
+//!
+//! Memory is `RssAnon`, looked at throughout each attack. The budget of a kind is [`Limits::memory_bytes_max`], less those
+//! of its lines that the kind does not use, for each of its connections. A while after the attack it is back.
+
+mod floods;
+mod good;
+mod hold;
+mod slow;
+mod socket;
+mod window;
+
+use std::time::{Duration, Instant};
+
+use net::Limits;
+use tempfile::TempDir;
+use tests::api::{op, put, txn};
+use tests::client::Client;
+use tests::process::{Options, Process, is_etcore};
+use tests::random::env_number;
+
+use good::Good;
+use window::{Attack, Tally, Target};
+
+/// Of the rate that the good client has when it is alone.
+const RATE_PERCENT_MIN: f64 = 80.0;
+/// Pairs of windows for each kind.
+const ROUNDS: usize = 3;
+/// The same if the first ones are not enough to tell.
+const ROUNDS_MAX: usize = 11;
+/// What the server may grow by besides: the good client's own writes, buffers of sockets that were used for the first
+/// time, and what the allocator keeps.
+const SLACK_BYTES: u64 = 48 << 20;
+/// How long memory may take to come back on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Values that hostile readers ask for, all at once.
+const VALUE_COUNT: usize = 128;
+const VALUE_LEN: usize = 64 * 1024;
+
+/// One way of being hostile.
+struct Kind {
+    name: &'static str,
+    connections: usize,
+    /// What each of them may cost.
+    budget_bytes: usize,
+    attack: Attack,
+}
+
+/// What a kind came to.
+struct Outcome {
+    name: &'static str,
+    /// Rate under attack by rate before it, sorted.
+    percents: Vec<f64>,
+    rate: f64,
+    tally: Tally,
+    grown_bytes: u64,
+    budget_bytes: u64,
+    kept_bytes: u64,
+}
+
+#[test]
+fn a_good_client_keeps_its_rate_and_memory_its_bounds() {
+    let mut scene = Scene::new();
+    let only = std::env::var("ETCORE_HOSTILE_KIND").unwrap_or_default();
+    let kinds = kinds().into_iter().filter(|kind| kind.name.contains(&only));
+    let mut failures = Vec::new();
+    for kind in kinds {
+        let outcome = scene.play(&kind);
+        eprintln!("{}", outcome.line());
+        failures.extend(outcome.failure());
+    }
+    scene.good.finish();
+    scene.process.stop();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A bound of one connection that holds no unfinished messages and has no answers made for it, on these streams.
+fn frames_only(streams: u32) -> Limits {
+    Limits {
+        buffer_bytes_max: 0,
+        output_overrun_bytes_max: 0,
+        open_streams_max: streams,
+        ..Limits::default()
+    }
+}
+
+/// What a response that is made while it is sent has queued at most, and the pieces on their way.
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
+
+fn kinds() -> Vec<Kind> {
+    let kind = |name, connections, budget_bytes, attack| Kind {
+        name,
+        connections,
+        budget_bytes,
+        attack,
+    };
+    let frames = |streams| frames_only(streams).memory_bytes_max(0);
+    let all_streams = frames(Limits::default().streams_max());
+    // What is whole waits in the server for the end of its call, and net itself keeps what is not whole.
+    let messages = 2 * Limits::default().buffer_bytes_max + all_streams;
+    vec![
+        kind("rapid resets", 4, all_streams, floods::rapid_resets()),
+        kind("pings", 4, frames(0), floods::pings()),
+        kind("settings", 4, frames(0), floods::settings()),
+        kind("empty DATA", 4, frames(1), floods::empty_data()),
+        kind("CONTINUATION", 4, frames(1), floods::continuations()),
+        kind("HPACK bombs", 4, all_streams, floods::hpack_bombs()),
+        kind("long headers", 4, all_streams, floods::long_headers()),
+        kind("claimed lengths", 4, messages, floods::claimed_lengths()),
+        kind(
+            "unfinished calls",
+            2,
+            2 * messages,
+            hold::unfinished_calls(),
+        ),
+        kind(
+            "tiny windows",
+            4,
+            hold::CALLS * RESPONSE_BYTES_MAX + frames(hold::CALLS as u32),
+            hold::tiny_windows(),
+        ),
+        kind(
+            "slow readers",
+            4,
+            hold::CALLS * RESPONSE_BYTES_MAX + frames(hold::CALLS as u32),
+            hold::slow_readers(),
+        ),
+        kind(
+            "slowloris, HTTP/1.1",
+            2,
+            slow::CONNECTIONS * frames(0),
+            slow::loris_http1(),
+        ),
+        kind(
+            "slowloris, HTTP/2",
+            2,
+            slow::CONNECTIONS * frames(1),
+            slow::loris_http2(),
+        ),
+        kind(
+            "abandoned connections",
+            4,
+            64 * frames(1),
+            slow::abandoned(),
+        ),
+    ]
+}
+
+struct Scene {
+    process: Process,
+    good: Good,
+    window: Duration,
+    _dir: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let options = Options::new(dir.path().join("data")).arg("--quota-backend-bytes=-1");
+        let process = Process::start(match is_etcore() {
+            true => options.arg("--shards=1"),
+            false => options,
+        });
+        let mut client = Client::connect(process.client_addr()).expect("a listener");
+        fill(&mut client);
+        Self {
+            good: Good::start(client),
+            process,
+            window: Duration::from_millis(env_number("ETCORE_HOSTILE_MS", 250)),
+            _dir: dir,
+        }
+    }
+
+    fn play(&mut self, kind: &Kind) -> Outcome {
+        let before = self.process.allocated_bytes();
+        let (mut percents, mut rates) = (Vec::new(), Vec::new());
+        let (mut tally, mut grown_bytes) = (Tally::default(), 0);
+        while percents.len() < ROUNDS
+            || (percents.len() < ROUNDS_MAX && median(&percents) < RATE_PERCENT_MIN)
+        {
+            let quiet = self.good.rate_over(self.window, || {});
+            let target = Target::start(self.process.client_addr(), kind.connections, &kind.attack);
+            let attacked = self.good.rate_over(self.window, || {
+                let grown = self.process.allocated_bytes().saturating_sub(before);
+                grown_bytes = grown.max(grown_bytes);
+            });
+            tally += target.end(kind.name);
+            percents.push(100.0 * attacked / quiet);
+            rates.push(quiet);
+            assert!(
+                self.process.is_running(),
+                "{}: the server is gone",
+                kind.name
+            );
+        }
+        percents.sort_by(f64::total_cmp);
+        Outcome {
+            name: kind.name,
+            percents,
+            rate: median(&rates),
+            tally,
+            grown_bytes,
+            budget_bytes: (kind.connections * kind.budget_bytes) as u64 + SLACK_BYTES,
+            kept_bytes: self.await_memory(before),
+        }
+    }
+
+    /// Waits until memory is what it was; returns what is left of the growth.
+    fn await_memory(&self, before: u64) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let kept = self.process.allocated_bytes().saturating_sub(before);
+            if kept <= SLACK_BYTES || Instant::now() >= deadline {
+                return kept;
+            }
+            // Between two looks, not for something.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What the hostile readers read.
+fn fill(client: &mut Client) {
+    let value = vec![b'v'; VALUE_LEN];
+    let numbers: Vec<usize> = (0..VALUE_COUNT).collect();
+    for part in numbers.chunks(16) {
+        let puts = part.iter().map(|n| op(put(format!("fill/{n:04}"), &value)));
+        let request = txn(vec![], puts.collect(), vec![]);
+        client.txn(&request).expect("a transaction");
+    }
+}
+
+impl Outcome {
+    fn percent(&self) -> f64 {
+        median(&self.percents)
+    }
+
+    fn line(&self) -> String {
+        let mib = |bytes: u64| bytes >> 20;
+        format!(
+            "{:<22} {:>5.1} % of {:>5.0}/s (windows {:.0?}); {} connections, {} KiB sent; grown by {} of {} MiB, {} left",
+            self.name,
+            self.percent(),
+            self.rate,
+            self.percents,
+            self.tally.connections,
+            self.tally.sent_bytes >> 10,
+            mib(self.grown_bytes),
+            mib(self.budget_bytes),
+            mib(self.kept_bytes),
+        )
+    }
+
+    fn failure(&self) -> Option<String> {
+        let is_fine = self.percent() >= RATE_PERCENT_MIN
+            && self.grown_bytes <= self.budget_bytes
+            && self.kept_bytes <= SLACK_BYTES;
+        (!is_fine).then(|| self.line())
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
