@@ -166,11 +166,21 @@ impl Process {
 
     /// CPU time that the threads of this name have used; `None` if there is none.
     pub fn thread_time(&self, name: &str) -> Option<Duration> {
+        self.thread_schedule(name, 0)
+    }
+
+    /// Time in which the threads of this name could have run, and the machine ran others.
+    pub fn thread_wait(&self, name: &str) -> Option<Duration> {
+        self.thread_schedule(name, 1)
+    }
+
+    /// The sum of one field of `schedstat`, in nanoseconds there.
+    fn thread_schedule(&self, name: &str, field: usize) -> Option<Duration> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
         let of_task = |task: PathBuf| {
             let own_name = std::fs::read_to_string(task.join("comm")).ok()?;
-            let used = std::fs::read_to_string(task.join("schedstat")).ok()?;
-            let nanos = used.split_whitespace().next()?.parse().ok()?;
+            let times = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            let nanos = times.split_whitespace().nth(field)?.parse().ok()?;
             (own_name.trim_end() == name).then(|| Duration::from_nanos(nanos))
         };
         let times = tasks.flatten().filter_map(|task| of_task(task.path()));
@@ -358,9 +368,11 @@ fn build() -> PathBuf {
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
+    // The profile of the tests: its dependencies are built already, and it is optimised enough to be timed.
+    command.args(match cfg!(debug_assertions) {
+        true => ["--profile", "test"],
+        false => ["--profile", "release"],
+    });
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("cannot run cargo: {error}"));

@@ -128,6 +128,7 @@ pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     let mut counts = Counts::default();
     let long = [
         ("ETCORE_SIGKILL_ROUNDS", Some("100")),
+        ("ETCORE_HOSTILE_MS", Some("5000")),
         ("ETCORE_SHARD_READS", Some("1000000")),
         ("ETCORE_STREAM_MIB", Some("1024")),
         ("ETCORE_RANGE_KEYS", Some("1000000")),

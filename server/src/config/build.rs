@@ -23,6 +23,8 @@ const RECOMMENDED_REQUEST_BYTES: usize = 10 << 20;
 
 /// What grpc-go does when etcd sets no keep-alive options because a flag is not positive.
 const GRPC_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+/// What grpc-go makes of a shorter one.
+const GRPC_KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const GRPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const GRPC_CLIENT_INTERVAL_MIN: Duration = Duration::from_secs(5 * 60);
 
@@ -211,7 +213,7 @@ impl Builder {
         let (interval, timeout) = if interval.is_zero() || timeout.is_zero() {
             (GRPC_KEEPALIVE_INTERVAL, GRPC_KEEPALIVE_TIMEOUT)
         } else {
-            (interval, timeout)
+            (interval.max(GRPC_KEEPALIVE_INTERVAL_MIN), timeout)
         };
         let client_interval_min = match self.duration("grpc-keepalive-min-time") {
             Duration::ZERO => GRPC_CLIENT_INTERVAL_MIN,
@@ -376,6 +378,22 @@ mod tests {
             messages[2..],
             ["Running: ", "'data-dir' was empty; using default"]
         );
+    }
+
+    /// As etcd 3.7.1 pings.
+    #[test]
+    fn keepalive_of_nothing_is_the_default_and_of_little_a_second() {
+        let keepalive = |interval: &str, timeout: &str| {
+            let interval = format!("--grpc-keepalive-interval={interval}");
+            let timeout = format!("--grpc-keepalive-timeout={timeout}");
+            let (config, _) = config(&[&interval, &timeout]);
+            (config.keepalive.interval, config.keepalive.timeout)
+        };
+        let default = (Duration::from_secs(7200), Duration::from_secs(20));
+        assert_eq!(keepalive("0", "7s"), default);
+        assert_eq!(keepalive("7s", "0"), default);
+        let short = (Duration::from_secs(1), Duration::from_millis(200));
+        assert_eq!(keepalive("100ms", "200ms"), short);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! So a light connection waits for little more than [`PIECE_MAX`] each time it needs the executor, however many heavy
-//! ones there are. When nothing else is to be done, the heavy ones still have the whole core, less the looks.
+//! ones there are. When nothing else is to be done, the heavy ones still have the whole core, less the looks; and while
+//! no light one has asked for anything lately, they work for whole turns of the executor, as that is cheaper.
 //!
 //! *Heavy* is a connection that used more than [`EFFORT_MAX`] beyond its share of the core, a [`SHARE`]th, lately. A put
 //! costs a few microseconds, so a client is light unless it does thousands a second on one connection.
@@ -21,7 +22,11 @@ use driver::Notify;
 /// The part of the core that any connection may use and stay light.
 const SHARE: u32 = 20;
 /// How long anybody works before the others get their turn. A put takes a few microseconds.
-pub(super) const PIECE_MAX: Duration = Duration::from_micros(40);
+const PIECE_MAX: Duration = Duration::from_micros(40);
+/// The same while all that work are heavy: a turn of the executor.
+const PIECE_ALONE_MAX: Duration = Duration::from_micros(250);
+/// How long a light connection is remembered that asked for something.
+const LIGHT_KEPT: Duration = Duration::from_millis(20);
 /// What it may use beyond that for a moment: some hundred calls that come at once.
 const EFFORT_MAX: Duration = Duration::from_millis(1);
 /// What is remembered at most, so that a connection that has stopped is light again soon.
@@ -90,6 +95,8 @@ pub(super) struct Turns {
     waiting: RefCell<VecDeque<Rc<Place>>>,
     /// Since when they work without a look at the ring.
     since: Cell<Duration>,
+    /// When a light connection last asked for something.
+    light_seen: Cell<Duration>,
 }
 
 /// A place in the queue.
@@ -107,6 +114,19 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// A light connection works.
+    pub(super) fn on_light(&self, now: Duration) {
+        self.light_seen.set(now);
+    }
+
+    /// How long a piece of work may be.
+    pub(super) fn piece_max(&self, now: Duration) -> Duration {
+        match now < self.light_seen.get().saturating_add(LIGHT_KEPT) {
+            true => PIECE_MAX,
+            false => PIECE_ALONE_MAX,
+        }
+    }
+
     /// Waits for those before, and for a look at the ring when it is time.
     pub(super) async fn take(self: &Rc<Self>) -> Turn {
         let turn = Turn {
@@ -119,7 +139,8 @@ impl Turns {
         } else {
             turn.place.is_next.set(true);
         }
-        if driver::now() >= self.since.get().saturating_add(PIECE_MAX) {
+        let now = driver::now();
+        if now >= self.since.get().saturating_add(self.piece_max(now)) {
             // Timers are looked at together with the ring.
             driver::sleep(Duration::ZERO).await;
             self.since.set(driver::now());
@@ -250,6 +271,7 @@ mod tests {
                 .collect();
             let mut total = 0;
             for _ in 0..100 {
+                turns.on_light(driver::now());
                 driver::sleep(Duration::ZERO).await;
                 let done = pieces.replace(0);
                 assert!(done <= 2, "{done} pieces after {total}");

@@ -11,7 +11,7 @@
 //!   only when the peer takes it; so the time task also watches writes. One that lasts for `unread_timeout`, or for
 //!   [`LINGER`] after the machine was finished, ends with the socket.
 //! - Time that the machine asked for is known to the time task before the connection waits for anything.
-//! - What a peer's octets ask for is done in pieces of [`PIECE_MAX`]: a few octets can name much work, and the other
+//! - What a peer's octets ask for is done in pieces of some ten microseconds: a few octets can name much work, and the other
 //!   connections of this executor do not wait for all of it. Connections that do so all the time wait for each other
 //!   ([`turns`](super::turns)).
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 use driver::{Notify, Stream};
 use net::{Limits, ServerConnection, ServerEvent};
 
-use super::turns::{Effort, PIECE_MAX, Turn, Turns};
+use super::turns::{Effort, Turn, Turns};
 
 /// What one read takes at most: large enough for a burst of pipelined calls.
 const READ_SIZE_BYTES: usize = 64 * 1024;
@@ -194,6 +194,9 @@ async fn take_input<O: Owner>(
     let wire = owner.wire();
     let turn = wire.turn().await;
     let now = driver::now();
+    if turn.is_none() {
+        wire.turns.on_light(now);
+    }
     let begun = now.saturating_sub(KERNEL_PRICE);
     if wire.is_closed.get() {
         // What is still sent is not looked at, but has its price.
@@ -287,7 +290,7 @@ async fn take_events<O: Owner>(
         count += 1;
         if count % EVENTS_PER_LOOK == 0 {
             let now = driver::now();
-            if now >= begun.saturating_add(PIECE_MAX) {
+            if now >= begun.saturating_add(wire.turns.piece_max(now)) {
                 wire.effort.on_work(begun, now);
                 first.get_or_insert(now.saturating_sub(begun));
                 drop(turn.take());

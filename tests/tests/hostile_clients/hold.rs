@@ -1,7 +1,7 @@
 //! Clients that have much made or kept for them and do not go on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use net::{CallId, ClientConnection, Limits, Metadata};
@@ -21,6 +21,8 @@ pub(crate) fn unfinished_calls() -> Attack {
     /// Three times what a connection may hold.
     const COUNT: usize = 130;
     const LEN: usize = 3 << 19;
+    /// What a network of some gigabits a second brings; loopback brings more than a core can copy.
+    const INTERVAL: Duration = Duration::from_millis(4);
     let payload = Bytes::from(vec![b'p'; LEN]);
     Arc::new(move |stage| {
         let mut hostile = stage.connect()?;
@@ -32,12 +34,14 @@ pub(crate) fn unfinished_calls() -> Attack {
             Some(call)
         };
         let mut calls: Vec<CallId> = Vec::new();
+        let start = Instant::now();
         let (mut out, mut input) = (Vec::new(), vec![0; 16 * 1024]);
         while !stage.is_over() {
             let is_sent = calls
                 .last()
                 .is_none_or(|call| machine.queued_len(*call) == 0);
-            if is_sent && calls.len() < COUNT {
+            let is_due = start.elapsed() >= INTERVAL * calls.len() as u32;
+            if is_sent && is_due && calls.len() < COUNT {
                 calls.push(begin(&mut machine)?);
             }
             out.clear();
@@ -75,7 +79,8 @@ fn window_update(stream: u32, len: u32) -> Vec<u8> {
     frame(kind::WINDOW_UPDATE, 0, stream, &len.to_be_bytes())
 }
 
-/// Large answers, taken by the octet.
+/// Large answers, taken by the octet, a thousand times a second each. Faster, it would be a flood of frames: the server
+/// ends those, and what is left is to connect.
 pub(crate) fn tiny_windows() -> Attack {
     let opening = session(&[initial_window(1), ask_for_everything()].concat());
     let updates = streams(CALLS as u32).flat_map(|stream| window_update(stream, 1));
@@ -83,7 +88,9 @@ pub(crate) fn tiny_windows() -> Attack {
     Arc::new(move |stage| {
         let mut hostile = stage.connect()?;
         hostile.send(&opening)?;
-        while hostile.send(&updates).is_some() {}
+        while hostile.send(&updates).is_some() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         None
     })
 }

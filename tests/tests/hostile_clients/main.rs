@@ -2,7 +2,7 @@
 //! `net::Limits` allows the hostile ones.
 //!
 //! ```text
-//!  for each kind:   quiet | attack | quiet | attack | ...        windows of ETCORE_HOSTILE_MS (250)
+//!  for each kind:   quiet | attack | quiet | attack | ...        windows of ETCORE_HOSTILE_MS (300)
 //!  in each window:  requests that the good client completed, by the time that passed
 //!  in an attack:    some connections of the kind, each worked by a thread in a loop; thrown out, it comes again
 //! ```
@@ -15,7 +15,10 @@
 //! The good client waits [`good::THINK_TIME`] between two requests, so its rate is its own choice as long as its answers
 //! come in time. Its thread and the server's go before the hostile ones, which run at nice 19: they take all that
 //! the two leave of the machine's cores, but none of theirs, for no attacker sits on the machine of the server. What
-//! they make the server do is the server's own time.
+//! they make the server do is the server's own time. Time in which the machine had others run while the server could have
+//! is taken off a window, for a server that is kept busy loses more of it on a busy machine than one that is not.
+//!
+//! `ETCORE_HOSTILE_KIND` plays only the kinds whose names contain it.
 //!
 //! Memory is `RssAnon`, looked at throughout each attack. The budget of a kind is [`Limits::memory_bytes_max`], less those
 //! of its lines that the kind does not use, for each of its connections. A while after the attack it is back.
@@ -48,6 +51,8 @@ const ROUNDS_MAX: usize = 11;
 /// What the server may grow by besides: the good client's own writes, buffers of sockets that were used for the first
 /// time, and what the allocator keeps.
 const SLACK_BYTES: u64 = 48 << 20;
+/// The one executor of the server.
+const SERVER_THREAD: &str = "etcore-0";
 /// How long memory may take to come back on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Values that hostile readers ask for, all at once.
@@ -183,7 +188,7 @@ impl Scene {
         Self {
             good: Good::start(client),
             process,
-            window: Duration::from_millis(env_number("ETCORE_HOSTILE_MS", 250)),
+            window: Duration::from_millis(env_number("ETCORE_HOSTILE_MS", 300)),
             _dir: dir,
         }
     }
@@ -195,9 +200,9 @@ impl Scene {
         while percents.len() < ROUNDS
             || (percents.len() < ROUNDS_MAX && median(&percents) < RATE_PERCENT_MIN)
         {
-            let quiet = self.good.rate_over(self.window, || {});
+            let quiet = self.rate(|| {});
             let target = Target::start(self.process.client_addr(), kind.connections, &kind.attack);
-            let attacked = self.good.rate_over(self.window, || {
+            let attacked = self.rate(|| {
                 let grown = self.process.allocated_bytes().saturating_sub(before);
                 grown_bytes = grown.max(grown_bytes);
             });
@@ -218,22 +223,37 @@ impl Scene {
             tally,
             grown_bytes,
             budget_bytes: (kind.connections * kind.budget_bytes) as u64 + SLACK_BYTES,
-            kept_bytes: self.await_memory(before),
+            kept_bytes: self.await_memory(before, grown_bytes),
         }
     }
 
-    /// Waits until memory is what it was; returns what is left of the growth.
-    fn await_memory(&self, before: u64) -> u64 {
+    /// Requests a second over one window.
+    fn rate(&self, look: impl FnMut()) -> f64 {
+        let wait = || self.process.thread_wait(SERVER_THREAD).unwrap_or_default();
+        let before = wait();
+        let (count, elapsed) = self.good.count_over(self.window, look);
+        let withheld = wait().saturating_sub(before).min(elapsed / 4 * 3);
+        count as f64 / (elapsed - withheld).as_secs_f64()
+    }
+
+    /// Waits until memory is back; returns what is left of the growth.
+    fn await_memory(&self, before: u64, grown: u64) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let kept = self.process.allocated_bytes().saturating_sub(before);
-            if kept <= SLACK_BYTES || Instant::now() >= deadline {
+            if kept <= kept_max(grown) || Instant::now() >= deadline {
                 return kept;
             }
             // Between two looks, not for something.
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// What may be left of a growth. The allocator gives back what is free at the end of its heap only, so some of it stays
+/// there for the next one; a leak leaves all.
+fn kept_max(grown: u64) -> u64 {
+    SLACK_BYTES + grown / 2
 }
 
 /// What the hostile readers read.
@@ -271,7 +291,7 @@ impl Outcome {
     fn failure(&self) -> Option<String> {
         let is_fine = self.percent() >= RATE_PERCENT_MIN
             && self.grown_bytes <= self.budget_bytes
-            && self.kept_bytes <= SLACK_BYTES;
+            && self.kept_bytes <= kept_max(self.grown_bytes);
         (!is_fine).then(|| self.line())
     }
 }
