@@ -48,10 +48,11 @@ const PIECE_LEN_MIN: usize = 128;
 const PIECE_LEN_MAX: usize = 64 * 1024;
 
 impl Effort {
-    /// Of a new connection, which is heavy for its first moment: whoever is thrown out and comes again gains nothing.
+    /// Of a new connection: its first work beyond its share makes it heavy, so that whoever is thrown out and comes
+    /// again gains nothing, and a modest client is light again at once.
     pub(super) fn new(now: Duration) -> Self {
         Effort {
-            spent: Cell::new(2 * EFFORT_MAX),
+            spent: Cell::new(EFFORT_MAX),
             counted: Cell::new(now),
             piece_len: Cell::new(1024),
         }
@@ -183,6 +184,7 @@ mod tests {
     #[test]
     fn a_connection_is_heavy_by_what_it_used_lately() {
         let effort = Effort::new(Duration::ZERO);
+        effort.on_work(us(100), us(120));
         assert!(effort.is_heavy());
         effort.on_work(us(20_100), us(20_100));
         assert!(!effort.is_heavy());
@@ -204,6 +206,7 @@ mod tests {
     #[test]
     fn pieces_are_as_large_as_their_time_allows() {
         let effort = Effort::new(Duration::ZERO);
+        effort.on_work(us(100), us(120));
         for _ in 0..10 {
             effort.on_piece(effort.piece_len(), us(5));
         }

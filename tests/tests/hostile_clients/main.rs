@@ -43,7 +43,10 @@ use good::Good;
 use window::{Attack, Tally, Target};
 
 /// Of the rate that the good client has when it is alone.
-const RATE_PERCENT_MIN: f64 = 80.0;
+///
+/// `ETCORE_HOSTILE_PERCENT` says another: `cargo xtask ci` asks for 50, since it must not fail for what a shared
+/// machine does beside it; `cargo xtask soak` and a plain `cargo test` ask for all.
+const RATE_PERCENT_MIN: u64 = 80;
 /// Pairs of windows for each kind.
 const ROUNDS: usize = 3;
 /// The same if the first ones are not enough to tell.
@@ -78,6 +81,10 @@ struct Outcome {
     grown_bytes: u64,
     budget_bytes: u64,
     kept_bytes: u64,
+}
+
+fn rate_percent_min() -> f64 {
+    env_number("ETCORE_HOSTILE_PERCENT", RATE_PERCENT_MIN) as f64
 }
 
 #[test]
@@ -198,7 +205,7 @@ impl Scene {
         let (mut percents, mut rates) = (Vec::new(), Vec::new());
         let (mut tally, mut grown_bytes) = (Tally::default(), 0);
         while percents.len() < ROUNDS
-            || (percents.len() < ROUNDS_MAX && median(&percents) < RATE_PERCENT_MIN)
+            || (percents.len() < ROUNDS_MAX && median(&percents) < rate_percent_min())
         {
             let quiet = self.rate(|| {});
             let target = Target::start(self.process.client_addr(), kind.connections, &kind.attack);
@@ -289,7 +296,7 @@ impl Outcome {
     }
 
     fn failure(&self) -> Option<String> {
-        let is_fine = self.percent() >= RATE_PERCENT_MIN
+        let is_fine = self.percent() >= rate_percent_min()
             && self.grown_bytes <= self.budget_bytes
             && self.kept_bytes <= kept_max(self.grown_bytes);
         (!is_fine).then(|| self.line())
