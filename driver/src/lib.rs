@@ -12,6 +12,7 @@
 //!  blocking               what the ring cannot do, on helper threads
 //!  net       Listener, Stream
 //!  file      File, AlignedBuf;  fs: directories;  lock: one owner per file
+//!  map       MappedFile: a file read in place by any thread
 //!  faults    tests make files fail (feature `faults`)
 //! ```
 //!
@@ -19,7 +20,7 @@
 //! - futures here are `!Send` and belong to the executor that first polls them;
 //! - dropping a future ends the wait, never corrupts: a write in flight may still reach the disk;
 //! - no call blocks the executor's thread, except where its doc says so;
-//! - `unsafe` lives in `sys`, `memory`, `ring/kernel` and `ring/pool` only.
+//! - `unsafe` lives in `sys`, `memory`, `map`, `ring/kernel` and `ring/pool` only.
 
 #![deny(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod fs;
 mod load;
 mod lock;
 mod mailbox;
+mod map;
 mod memory;
 mod net;
 mod notify;
@@ -46,6 +48,7 @@ pub use file::{AlignedBuf, Allocate, BLOCK_SIZE_BYTES, Caching, File};
 pub use load::thread_cpu_time;
 pub use lock::{FileLock, LockError};
 pub use mailbox::{Mailbox, MailboxSender, SendError, mailbox};
+pub use map::{MappedFile, MemoryFile};
 pub use net::{DetachedStream, ListenOptions, Listener, Stream};
 pub use notify::{Notified, Notify};
 pub use oneshot::{Closed, Receiver, Sender, oneshot};
