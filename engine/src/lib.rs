@@ -10,6 +10,7 @@ pub mod membership;
 pub mod mvcc;
 pub mod node;
 pub mod state;
+pub mod store;
 pub mod tail;
 pub mod types;
 pub mod view;

@@ -1,0 +1,55 @@
+//! The store: `member/snap/db`, in bbolt's layout and with etcd's buckets, so that etcd's own tools open it.
+//!
+//! ```text
+//!   meta page 0 | meta page 1 | pages ...                        the file; page size 4096
+//!        \______________/
+//!          newer one wins
+//!               |
+//!          root bucket (a tree: bucket name -> where the bucket's tree begins)
+//!            /     |     \
+//!        alarm .. key .. meta        each a tree of branch and leaf pages, sorted by key
+//!
+//!   damage   what can be wrong with bytes, and where          node     one page, every access checked
+//!   page     headers, meta pages, bucket values as bytes      read     get, seek, last: for readers on any core
+//!   space    which pages are free, and when                   build    elements gathered into pages
+//!   rewrite  one tree with ascending changes merged in        commit   a commit from begin to its last sync
+//!   open     which meta page counts                           scan     the free pages, if no list of them is stored
+//!   check    the whole file, for tests and tools              memory   a file in memory, for tests and the simulator
+//! ```
+//!
+//! Two copy-on-write engines live side by side. This one and [`cow`](crate::cow) publish by the same rule: a page is
+//! written only if no published root reaches it, and a page that left the tree is used again only once no pin is
+//! older than the commit that dropped it. They differ in their pages: there they have one size, are heap memory and
+//! are changed in place within a batch; here they may be any number of pages long, are bytes of a mapped file, and are
+//! built once, in key order, from sorted changes. So nothing but the rule is shared.
+//!
+//! Invariants:
+//! - pages that a commit writes are reachable neither from the trees of the two newest commits nor from a root that is
+//!   newer than what [`Store::release`] was told;
+//! - the meta page is written after everything it names was synced, over the older of the two;
+//! - no bytes of the file, whatever they are, cause a panic or a memory claim beyond the file's own size. They cause
+//!   [`StoreDamage`], with the offset.
+//!
+//! [`Store`] is the writer and lives on the log shard. [`TreeReader`] runs anywhere. Nothing here opens a file: reading
+//! goes through [`Pages`], writing is handed out as [`StoreIo`].
+//!
+//! Left out: taking unused pages off the end of the file (defragmentation). `docs/format.md` has the bytes.
+
+#![allow(dead_code, reason = "the writer follows")]
+
+mod damage;
+mod node;
+mod page;
+mod read;
+
+pub use damage::{DamageKind, OpenError, StoreDamage};
+pub use page::{PageNo, Tree};
+pub use read::{Cursor, TreeReader};
+
+/// The bytes of the file, as any thread may read them.
+///
+/// What a reader was given stays as it is while its pin holds the page: the writer does not write to such pages.
+pub trait Pages: std::fmt::Debug + Send + Sync {
+    /// `None`: not all of these bytes lie before the end of the file.
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]>;
+}
