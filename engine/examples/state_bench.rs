@@ -4,8 +4,10 @@
 //! the rounds, in nanoseconds for each operation, random order, one thread. `batch n` publishes once for n puts.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
+use engine::store::{MemoryPages, Store};
 use engine::state::{State, StateOptions};
 use engine::types::{LogIndex, Term};
 use proto::etcdserverpb::{InternalRaftRequest, PutRequest, RangeRequest};
@@ -92,7 +94,7 @@ fn main() {
         None => best.push((what, nanos)),
     };
     for _ in 0..rounds {
-        let mut state = State::new(StateOptions::default());
+        let mut state = State::new(StateOptions::default(), Store::create(Arc::new(MemoryPages::default())));
         let mut applied = 0;
         note(
             "first put, batch 1",

@@ -39,6 +39,11 @@ impl Alarms {
         self.raised.range((alarm, 0)..=(alarm, u64::MAX))
     }
 
+    /// An alarm as the store has it.
+    pub(crate) fn restore(&mut self, alarm: &AlarmMember) {
+        self.raised.insert((alarm.alarm, alarm.member_id));
+    }
+
     /// Applies an `Alarm` entry. An unknown action answers an empty list.
     pub(crate) fn apply(&mut self, request: &AlarmRequest, tail: &mut Tail) -> AlarmResponse {
         let alarms = match AlarmAction::try_from(request.action) {

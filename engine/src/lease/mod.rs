@@ -135,6 +135,16 @@ impl Leases {
         Ok(granted)
     }
 
+    /// A lease as the store has it; its keys are attached afterwards.
+    pub(crate) fn restore(&mut self, id: LeaseId, ttl: i64, remaining_ttl: i64) {
+        let lease = Lease {
+            ttl,
+            remaining_ttl,
+            ..Lease::default()
+        };
+        self.leases.insert(id, lease);
+    }
+
     /// Removes a lease whose keys are deleted.
     pub(crate) fn remove(&mut self, id: LeaseId, tail: &mut Tail) {
         let Some(lease) = self.leases.remove(&id) else {

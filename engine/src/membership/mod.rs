@@ -88,6 +88,11 @@ impl Membership {
         self.removed.contains(&id)
     }
 
+    /// Ids of members that were removed, ascending.
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
+        self.removed.iter().copied()
+    }
+
     /// The cluster version as stored: `X.Y.0`; `None` until the leader has set it.
     pub fn cluster_version(&self) -> Option<&str> {
         self.cluster_version.as_deref()

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{ConfChange, Membership};
+use super::{ConfChange, Member, Membership};
+use crate::backend::Damage;
 use crate::state::{ApplyEffect, State};
 use crate::tail::Bucket;
 
@@ -10,6 +11,35 @@ use crate::tail::Bucket;
 const REMOVED: &[u8] = b"removed";
 
 impl Membership {
+    /// The membership as buckets `members` and `members_removed` have it.
+    ///
+    /// # Errors
+    /// [`Damage`] if one of them holds what no etcd writes.
+    pub(crate) fn restored(
+        members: &[(Bytes, Bytes)],
+        removed: &[Bytes],
+        cluster_version: Option<String>,
+        max_learners: usize,
+    ) -> Result<Self, Damage> {
+        let mut membership = Membership::new(max_learners);
+        membership.cluster_version = cluster_version;
+        for (key, value) in members {
+            let bucket = Bucket::Members;
+            let id = id_of(key).ok_or(Damage::BadKey { bucket })?;
+            let member = serde_json::from_slice::<Member>(value).ok();
+            let member = member.filter(|member| member.id == id);
+            let what = "a member";
+            let member = member.ok_or(Damage::BadValue { bucket, what })?;
+            membership.members.insert(id, member);
+        }
+        for key in removed {
+            let bucket = Bucket::MembersRemoved;
+            let id = id_of(key).ok_or(Damage::BadKey { bucket })?;
+            membership.removed.insert(id);
+        }
+        Ok(membership)
+    }
+
     /// Takes what an applied entry means for the members.
     pub(crate) fn on_effect(&mut self, effect: &ApplyEffect, state: &mut State) {
         match effect {
@@ -45,6 +75,10 @@ impl Membership {
             .and_then(|member| serde_json::to_vec(member).ok());
         state.record(Bucket::Members, bucket_key(id), value.map(Bytes::from));
     }
+}
+
+fn id_of(key: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(key).ok()?, 16).ok()
 }
 
 fn bucket_key(id: u64) -> Bytes {

@@ -1,31 +1,34 @@
-//! Compaction: logical at once, the freeing of memory in slices afterwards.
+//! Compaction: logical at once, the freeing of space in slices afterwards.
 //!
 //! ```text
 //!   Compact(r) applied:  compact revision = r, sweep queued
 //!   sweep, stage 1:      index, key by key: drops versions that nobody can read any more, held revisions included
-//!   sweep, stage 2:      waits until no pinned state reaches what stage 1 dropped
-//!   sweep, stage 3:      tail, position by position up to r: forgets pairs that the index dropped, hashing all of them
-//!   done:                finishedCompactRev = r, hash remembered
+//!   sweep, stage 2:      waits until a checkpoint has brought everything up to r into the store
+//!   sweep, stage 3:      store, pair by pair up to r, a stretch in each commit: deletes what the index dropped, hashing
+//!                        all of them
+//!   done:                with the commit of the last deletions: finishedCompactRev = r, hash remembered
 //! ```
 //!
 //! The sweep changes nothing that a reader at or above the compact revision could see, so how far it got has no part
 //! in the results of requests, nor has what holds kept. Sweeps run in the order of their compactions, one at a time.
-//! What a hold kept goes with the next compaction's sweep.
+//! What a hold kept goes with the next compaction's sweep. Readers that pinned a state from before the sweep read a
+//! store from before it, so nobody waits for them.
+//!
+//! After a crash the sweep begins again; what it deleted before is missing in its hash, which is not remembered then.
 
 use std::collections::VecDeque;
 
 use super::hash::KvHasher;
 use super::hold::HoldTable;
-use super::pair::key_of;
+use super::pair;
+use crate::backend::{Damage, revision_of};
 use crate::index::Index;
-use crate::tail::{Mutation, Tail, TailPosition};
+use crate::store::{Store, TreeReader};
+use crate::tail::Bucket;
 use crate::types::{Budget, Revision};
 
 /// How many finished compactions' hashes are remembered, as in etcd.
 const HASHES_MAX: usize = 10;
-
-/// What thinning out a chunk of the tail counts for.
-const FORGET_COST: usize = 64;
 
 /// The hash of all pairs that a compaction passed over, to be compared between members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +50,31 @@ pub struct Compactor {
 }
 
 impl Compactor {
+    /// That of a store whose last finished compaction is known.
+    pub(crate) fn restored(finished: Option<i64>) -> Self {
+        Compactor {
+            finished,
+            ..Compactor::default()
+        }
+    }
+
     pub(super) fn schedule(&mut self, former: i64, revision: i64) {
         // A hash is worth remembering only if it covers all from the former compaction on.
         let remember = self.pending.is_empty();
+        self.push(former, revision, remember);
+    }
+
+    /// Takes up a compaction that an earlier run of this member had not finished.
+    pub(crate) fn resume(&mut self, former: i64, revision: i64) {
+        self.push(former, revision, false);
+    }
+
+    fn push(&mut self, former: i64, revision: i64, remember: bool) {
         self.pending.push_back(Sweep {
-            former,
             revision,
             remember,
-            stage: Stage::default(),
+            stage: Stage::Index { after: None },
+            store: StoreSweep::new(former, revision),
         });
     }
 
@@ -62,10 +82,22 @@ impl Compactor {
         !self.pending.is_empty()
     }
 
-    /// True if a slice would do something now.
-    pub(super) fn can_step(&self, index: &Index) -> bool {
+    /// True if the index is yet to be swept.
+    pub(crate) fn is_in_index(&self) -> bool {
         let sweep = self.pending.front();
-        sweep.is_some_and(|sweep| sweep.stage.can_go_on(index))
+        sweep.is_some_and(|sweep| matches!(sweep.stage, Stage::Index { .. }))
+    }
+
+    /// The revision of the compaction whose index is swept and whose store is next.
+    pub(crate) fn wants_store(&self) -> Option<i64> {
+        let sweep = self.pending.front()?;
+        matches!(sweep.stage, Stage::Store).then_some(sweep.revision)
+    }
+
+    /// The sweep of the store that is due.
+    pub(crate) fn store_sweep(&mut self) -> Option<&mut StoreSweep> {
+        let sweep = self.pending.front_mut()?;
+        matches!(sweep.stage, Stage::Store).then_some(&mut sweep.store)
     }
 
     /// The revision of the last compaction whose sweep is done.
@@ -78,21 +110,38 @@ impl Compactor {
         self.hashes.iter()
     }
 
-    /// Does a slice; answers a revision when its sweep is done.
-    pub(super) fn step(
+    /// Does a slice of the index's sweep.
+    pub(super) fn sweep_index(
         &mut self,
         index: &mut Index,
-        tail: &mut Tail,
         holds: &HoldTable,
         budget: &mut Budget,
-    ) -> Option<i64> {
-        let sweep = self.pending.front_mut()?;
-        let hash = sweep.step(index, tail, holds, budget)?;
-        let done = self.pending.pop_front()?;
+    ) {
+        let Some(sweep) = self.pending.front_mut() else {
+            return;
+        };
+        let Stage::Index { after } = &mut sweep.stage else {
+            return;
+        };
+        let limit = budget.left().max(1);
+        let held = holds.held_below(sweep.revision);
+        let last = index.compact(after.as_deref(), sweep.revision, &held, limit);
+        budget.spend(limit.min(index.len() + 1));
+        match last {
+            Some(_) => *after = last,
+            None => sweep.stage = Stage::Store,
+        }
+    }
+
+    /// The commit with the last deletions of the sweep in progress is durable.
+    pub(crate) fn on_swept(&mut self) {
+        let Some(done) = self.pending.pop_front() else {
+            return;
+        };
         if done.remember {
             self.hashes.push_back(CompactionHash {
-                hash,
-                compact_revision: done.former,
+                hash: done.store.hasher.finish(),
+                compact_revision: done.store.former,
                 revision: done.revision,
             });
             if self.hashes.len() > HASHES_MAX {
@@ -100,134 +149,82 @@ impl Compactor {
             }
         }
         self.finished = Some(done.revision);
-        Some(done.revision)
     }
 }
 
 #[derive(Debug)]
 struct Sweep {
-    former: i64,
     revision: i64,
     remember: bool,
     stage: Stage,
+    store: StoreSweep,
 }
 
 #[derive(Debug)]
 enum Stage {
-    Index {
-        after: Option<Box<[u8]>>,
-    },
-    /// The index is swept; the states before that are to be left by their readers first.
-    Leaving {
-        /// The version that the swept index is published as.
-        version: u64,
-    },
-    Tail(TailSweep),
+    Index { after: Option<Box<[u8]>> },
+    Store,
 }
 
-impl Default for Stage {
-    fn default() -> Self {
-        Stage::Index { after: None }
-    }
-}
-
-impl Stage {
-    fn can_go_on(&self, index: &Index) -> bool {
-        match self {
-            Stage::Leaving { version } => index.is_out_of_reach(*version),
-            Stage::Index { .. } | Stage::Tail(_) => true,
-        }
-    }
-}
-
-impl Sweep {
-    /// Does a slice; gives the hash at the end.
-    fn step(
-        &mut self,
-        index: &mut Index,
-        tail: &mut Tail,
-        holds: &HoldTable,
-        budget: &mut Budget,
-    ) -> Option<u32> {
-        match &mut self.stage {
-            Stage::Index { after } => {
-                let limit = budget.left().max(1);
-                let held = holds.held_below(self.revision);
-                let last = index.compact(after.as_deref(), self.revision, &held, limit);
-                budget.spend(limit.min(index.len() + 1));
-                match last {
-                    Some(_) => *after = last,
-                    None => {
-                        let version = index.next_version();
-                        self.stage = Stage::Leaving { version };
-                    }
-                }
-                None
-            }
-            Stage::Leaving { version } => {
-                if index.is_out_of_reach(*version) {
-                    self.stage = Stage::Tail(TailSweep::new(self.former, self.revision));
-                }
-                None
-            }
-            Stage::Tail(sweep) => sweep.step(index, tail, budget),
-        }
-    }
-}
-
-/// The last stage: tail and hash.
+/// The last stage: store and hash. It goes on from commit to commit.
 #[derive(Debug)]
-struct TailSweep {
+pub(crate) struct StoreSweep {
     former: i64,
     revision: i64,
-    next: TailPosition,
-    /// Positions of the chunk in progress that nobody reads any more.
-    dead: Vec<TailPosition>,
+    next: Revision,
     hasher: KvHasher,
 }
 
-impl TailSweep {
+impl StoreSweep {
     fn new(former: i64, revision: i64) -> Self {
-        TailSweep {
+        StoreSweep {
             former,
             revision,
-            next: TailPosition::default(),
-            dead: Vec::new(),
+            next: Revision::default(),
             hasher: KvHasher::new(),
         }
     }
 
-    /// Does a slice; gives the hash at the end.
-    fn step(&mut self, index: &Index, tail: &mut Tail, budget: &mut Budget) -> Option<u32> {
-        while let Some((position, mutation)) = tail.view().next_from(self.next) {
-            self.next = TailPosition(position.0 + 1);
-            budget.spend(1);
-            if let Mutation::Pair {
-                revision,
-                tombstone,
-                pair,
-            } = mutation
-            {
-                if revision.main > self.revision {
-                    break;
-                }
-                let key = key_of(pair);
-                let is_there = index.holds(&key, *revision);
-                if revision.main > self.former
-                    || (is_there && self.keeps(index, &key, *revision, *tombstone))
-                {
-                    self.hasher.write(*revision, *tombstone, pair);
-                }
-                if !is_there {
-                    self.on_dead(position, tail, budget);
-                }
+    /// The revision compacted to.
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Deletes, in the commit that is open, up to `pairs_max` pairs' worth of what nobody reads; true once all up to the
+    /// revision were looked at.
+    ///
+    /// # Errors
+    /// [`Damage`] of the file.
+    pub(crate) fn step(
+        &mut self,
+        index: &Index,
+        store: &mut Store,
+        budget: &mut Budget,
+    ) -> Result<bool, Damage> {
+        let pages = std::sync::Arc::clone(store.pages());
+        let tree = TreeReader::new(&*pages, store.page_size(), store.tree(Bucket::Key));
+        let mut cursor = tree.seek(self.next.to_bucket_key(false).as_bytes())?;
+        while let Some((stored_key, pair)) = cursor.next()? {
+            let (revision, tombstone) = revision_of(stored_key)?;
+            if revision.main > self.revision {
+                return Ok(true);
             }
+            budget.spend(1);
+            let key = pair::key_in(pair).unwrap_or_default();
+            let is_there = index.holds(key, revision);
+            if revision.main > self.former || (is_there && self.keeps(index, key, revision, tombstone))
+            {
+                self.hasher.write(revision, tombstone, pair);
+            }
+            if !is_there {
+                store.delete(Bucket::Key, stored_key)?;
+            }
+            self.next = Revision::new(revision.main, revision.sub + 1);
             if budget.is_spent() {
-                return None;
+                return Ok(false);
             }
         }
-        self.forget(tail, budget);
-        Some(self.hasher.finish())
+        Ok(true)
     }
 
     /// True if the compaction by itself would keep the version: no hold may be seen in the hash. Of what is there above
@@ -236,21 +233,5 @@ impl TailSweep {
         let newest = index.get(key, self.revision);
         let is_newest = newest.is_some_and(|newest| newest.revision == revision);
         is_newest && !(tombstone && revision.main < self.revision)
-    }
-
-    fn on_dead(&mut self, position: TailPosition, tail: &mut Tail, budget: &mut Budget) {
-        let first = self.dead.first().copied();
-        if first.is_some_and(|first| !Tail::share_chunk(first, position)) {
-            self.forget(tail, budget);
-        }
-        self.dead.push(position);
-    }
-
-    fn forget(&mut self, tail: &mut Tail, budget: &mut Budget) {
-        if !self.dead.is_empty() {
-            tail.forget(&self.dead);
-            self.dead.clear();
-            budget.spend(FORGET_COST);
-        }
     }
 }

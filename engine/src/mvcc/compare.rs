@@ -2,12 +2,11 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
 use proto::etcdserverpb::Compare;
 use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 
-use super::Reader;
-use super::pair::value_of;
+use super::pair::value_in;
+use super::{Reader, RequestError};
 use crate::index::{KeyRange, Version, Walked};
 use crate::types::Budget;
 
@@ -20,16 +19,20 @@ pub(super) struct CompareRun {
 
 impl CompareRun {
     /// Does a slice; answers once it is known whether the compare holds.
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
     pub(super) fn step(
         &mut self,
         compare: &Compare,
         reader: Reader<'_>,
         budget: &mut Budget,
-    ) -> Option<bool> {
+    ) -> Result<Option<bool>, RequestError> {
         let range = KeyRange::new(&compare.key, &compare.range_end);
         let after = self.after.take();
         let mut stopped_at = None;
         let mut failed = false;
+        let mut damaged = None;
         let walked =
             reader
                 .index
@@ -37,22 +40,41 @@ impl CompareRun {
                     budget.spend(1);
                     if let Some(version) = version {
                         self.any = true;
-                        failed = !holds(compare, Some((version, reader.pair(version))));
+                        match value_of(compare, reader, version) {
+                            Ok(value) => failed = !holds(compare, Some((version, value))),
+                            Err(error) => damaged = Some(error),
+                        }
                     }
                     if budget.is_spent() {
                         stopped_at = Some(Box::from(key));
                     }
-                    !failed && stopped_at.is_none()
+                    !failed && damaged.is_none() && stopped_at.is_none()
                 });
+        if let Some(error) = damaged {
+            return Err(error);
+        }
         if failed {
-            return Some(false);
+            return Ok(Some(false));
         }
         if walked == Walked::Stopped {
             self.after = stopped_at;
-            return None;
+            return Ok(None);
         }
-        Some(self.any || holds_without_key(compare))
+        Ok(Some(self.any || holds_without_key(compare)))
     }
+}
+
+/// The value of a version, if the compare looks at values.
+fn value_of<'a>(
+    compare: &Compare,
+    reader: Reader<'a>,
+    version: &Version,
+) -> Result<&'a [u8], RequestError> {
+    if compare.target != CompareTarget::Value as i32 {
+        return Ok(b"");
+    }
+    let pair = reader.pair(version)?;
+    Ok(value_in(pair.get()).unwrap_or_default())
 }
 
 /// No key in the range: a value compare fails whatever it asks, numbers compare as 0.
@@ -62,7 +84,7 @@ fn holds_without_key(compare: &Compare) -> bool {
 
 /// Compares one pair, or nothing. A oneof member that does not match the target counts as 0 or empty; an unknown
 /// target as equal; an unknown operator holds.
-fn holds(compare: &Compare, found: Option<(&Version, &Bytes)>) -> bool {
+fn holds(compare: &Compare, found: Option<(&Version, &[u8])>) -> bool {
     let number = |of: fn(&Version) -> i64| found.map_or(0, |(version, _)| of(version));
     let union = compare.target_union.as_ref();
     let ordering = match CompareTarget::try_from(compare.target) {
@@ -83,10 +105,10 @@ fn holds(compare: &Compare, found: Option<(&Version, &Bytes)>) -> bool {
             _ => 0,
         }),
         Ok(CompareTarget::Value) => {
-            let value = found.map(|(_, pair)| value_of(pair)).unwrap_or_default();
+            let value = found.map_or(&b""[..], |(_, value)| value);
             match union {
                 Some(TargetUnion::Value(wanted)) => value.cmp(wanted),
-                _ => value.as_ref().cmp(&b""[..]),
+                _ => value.cmp(b""),
             }
         }
         Err(_) => Ordering::Equal,

@@ -2,6 +2,8 @@
 //!
 //! The texts are for logs; a server maps each name to etcd's code and message at its own border.
 
+use crate::backend::Damage;
+
 /// The refusal of one request. It changed nothing, except [`RequestError::NoSpace`] of a request that itself passed
 /// the quota, as in etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +41,9 @@ pub enum RequestError {
     /// caller must not treat it as an ordinary refusal.
     #[error("entry holds {what}, which this member cannot apply")]
     Unsupported { what: &'static str },
+    /// The database file does not hold what was written to it. The member stops.
+    #[error("database file: {0}")]
+    Damaged(#[from] Damage),
     /// An entry holds a value that no etcd writes.
     #[error("entry holds a malformed {what}")]
     Malformed { what: &'static str },

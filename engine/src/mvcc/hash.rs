@@ -5,11 +5,9 @@
 //! matter how far a member's sweep got. If it would keep nothing at all, etcd counts whatever is still stored; here
 //! that is what the finished compaction leaves.
 
-use bytes::Bytes;
-
-use super::pair::key_of;
+use super::pair::key_in;
 use super::{Kv, Reader, RequestError};
-use crate::tail::{Bucket, Mutation, TailPosition};
+use crate::tail::Bucket;
 use crate::types::{Budget, Revision};
 
 /// The checksum under construction.
@@ -55,7 +53,8 @@ pub struct HashRun {
     /// Compact revision that the hash so far was made at; a later compaction begins it anew.
     compacted: i64,
     any_kept: bool,
-    next: TailPosition,
+    /// Everything before it is hashed.
+    next: Revision,
     hasher: KvHasher,
 }
 
@@ -80,7 +79,7 @@ impl HashRun {
             revision,
             compacted: reader.compact_revision,
             any_kept: reader.index.any_live(revision),
-            next: TailPosition::default(),
+            next: Revision::default(),
             hasher: KvHasher::new(),
         })
     }
@@ -88,7 +87,7 @@ impl HashRun {
     /// Does a slice; `None` while there is more to do.
     ///
     /// # Errors
-    /// [`RequestError::Compacted`] if the revision was compacted meanwhile.
+    /// [`RequestError::Compacted`] if the revision was compacted meanwhile; [`RequestError::Damaged`].
     pub fn step(
         &mut self,
         reader: Reader<'_>,
@@ -97,21 +96,16 @@ impl HashRun {
         if reader.compact_revision != self.compacted {
             *self = HashRun::new(self.revision, reader)?;
         }
-        while let Some((position, mutation)) = reader.tail.next_from(self.next) {
-            self.next = TailPosition(position.0 + 1);
+        let mut pairs = reader.walk(self.next);
+        while let Some(found) = pairs.next()? {
+            if found.revision.main > self.revision {
+                break;
+            }
+            self.next = Revision::new(found.revision.main, found.revision.sub + 1);
             budget.spend(1);
-            if let Mutation::Pair {
-                revision,
-                tombstone,
-                pair,
-            } = mutation
-            {
-                if revision.main > self.revision {
-                    break;
-                }
-                if self.counts(reader, *revision, *tombstone, pair) {
-                    self.hasher.write(*revision, *tombstone, pair);
-                }
+            let pair = found.pair.get();
+            if self.counts(reader, found.revision, found.tombstone, pair) {
+                self.hasher.write(found.revision, found.tombstone, pair);
             }
             if budget.is_spent() {
                 return Ok(None);
@@ -130,7 +124,7 @@ impl HashRun {
         reader: Reader<'_>,
         revision: Revision,
         tombstone: bool,
-        pair: &Bytes,
+        pair: &[u8],
     ) -> bool {
         if revision.main > self.compacted {
             return true;
@@ -141,7 +135,7 @@ impl HashRun {
         } else {
             self.compacted
         };
-        let newest = reader.index.get(&key_of(pair), at);
+        let newest = reader.index.get(key_in(pair).unwrap_or_default(), at);
         !tombstone && newest.is_some_and(|newest| newest.revision == revision)
     }
 }

@@ -5,7 +5,7 @@
 //!   Reader     one revision of the key space: ranges, compares
 //!   Writer     the next revision, while an entry is applied: puts, deletes
 //!   TxnRun     a transaction: plan (branches), check, execute
-//!   Compactor  logical compaction at once, the sweep in slices afterwards
+//!   Compactor  logical compaction at once, the sweep of index and store in slices afterwards
 //!   HashRun    HashKV, byte for byte etcd's
 //!   Hold       keeps one old revision readable while compactions go on
 //! ```
@@ -37,11 +37,12 @@ mod txn_plan;
 mod write;
 
 pub use compaction::{CompactionHash, Compactor};
+pub(crate) use compaction::StoreSweep;
 pub use error::RequestError;
 pub use hash::{HashKv, HashRun};
 pub use hold::Hold;
 pub(crate) use hold::HoldTable;
-pub use pair::{Pair, decode, key_of, value_of};
+pub use pair::{Pair, decode, key_in, key_of, value_in, value_of};
 pub(crate) use range::DecodeRun;
 pub use range::{RangeAnswer, RangeRun, RangeSize, RangeStream};
 pub(crate) use txn::{TxnRun, read_only};
@@ -50,7 +51,8 @@ pub(crate) use write::{Change, DeleteRun, Writer};
 use bytes::Bytes;
 
 use crate::index::{Index, Reading, Version};
-use crate::tail::{Bucket, Mutation, Tail, TailView, meta};
+use crate::backend::{PairCursor, PairRef, Pairs, StoreSide};
+use crate::tail::{Bucket, Mutation, Tail, meta};
 use crate::types::{Budget, Revision};
 
 /// What `holds.rs` synchronizes with. Its model test compiles that file with shuttle's types in this place.
@@ -64,7 +66,7 @@ const FIRST_REVISION: i64 = 1;
 /// Compact revision of a store that was never compacted.
 const NEVER_COMPACTED: i64 = -1;
 
-/// The key space of one member, but for the pairs, which are in the tail.
+/// The key space of one member, but for the pairs, which are in the tail and in the store.
 #[derive(Debug)]
 pub struct Kv {
     index: Index,
@@ -87,6 +89,21 @@ impl Default for Kv {
 }
 
 impl Kv {
+    /// A key space as a store gave it back.
+    pub(crate) fn restored(
+        index: Index,
+        revision: i64,
+        compact_revision: i64,
+        compactor: Compactor,
+    ) -> Self {
+        Kv {
+            index,
+            revision: revision.max(FIRST_REVISION),
+            compact_revision,
+            compactor,
+        }
+    }
+
     pub fn revision(&self) -> i64 {
         self.revision
     }
@@ -104,10 +121,10 @@ impl Kv {
     }
 
     /// The published revision, for reading.
-    pub fn reader<'a>(&'a self, tail: &'a Tail) -> Reader<'a> {
+    pub(crate) fn reader<'a>(&'a self, tail: &'a Tail, store: StoreSide<'a>) -> Reader<'a> {
         Reader {
             index: self.index.reading(),
-            tail: tail.view(),
+            pairs: store.pairs(tail.view()),
             revision: self.revision,
             compact_revision: self.compact_revision,
         }
@@ -134,22 +151,25 @@ impl Kv {
         }
         self.compactor.schedule(self.compact_revision, revision);
         self.compact_revision = revision;
-        put_meta_revision(tail, meta::SCHEDULED_COMPACT_REV, revision);
+        let key = Bytes::from_static(meta::SCHEDULED_COMPACT_REV);
+        tail.push(Mutation::put(Bucket::Meta, key, meta_revision(revision)));
         Ok(())
     }
 
-    /// Does a slice of the compactions that are pending, leaving what `holds` asks for.
+    /// Does a slice of the index's part of the compaction that is due, leaving what `holds` asks for.
     ///
     /// The compact revision must be published, and known to the holds, before.
-    pub(crate) fn sweep(&mut self, tail: &mut Tail, holds: &HoldTable, budget: &mut Budget) {
-        if let Some(finished) = self.compactor.step(&mut self.index, tail, holds, budget) {
-            put_meta_revision(tail, meta::FINISHED_COMPACT_REV, finished);
-        }
+    pub(crate) fn sweep_index(&mut self, holds: &HoldTable, budget: &mut Budget) {
+        self.compactor.sweep_index(&mut self.index, holds, budget);
     }
 
-    /// True if a sweep is pending and can go on now: not if it waits for readers to leave former states.
-    pub(crate) fn can_sweep(&self) -> bool {
-        self.compactor.can_step(&self.index)
+    /// The store's part of the compaction that is due, and the index that says what goes.
+    pub(crate) fn store_sweep(&mut self) -> Option<(&mut StoreSweep, &Index)> {
+        Some((self.compactor.store_sweep()?, &self.index))
+    }
+
+    pub(crate) fn compactor_mut(&mut self) -> &mut Compactor {
+        &mut self.compactor
     }
 
     #[cfg(feature = "sabotage")]
@@ -163,20 +183,17 @@ impl Kv {
     }
 }
 
-fn put_meta_revision(tail: &mut Tail, key: &'static [u8], revision: i64) {
+/// How bucket `meta` keeps a revision.
+pub(crate) fn meta_revision(revision: i64) -> Bytes {
     let value = Revision::new(revision, 0).to_bucket_key(false);
-    tail.push(Mutation::put(
-        Bucket::Meta,
-        Bytes::from_static(key),
-        Bytes::copy_from_slice(value.as_bytes()),
-    ));
+    Bytes::copy_from_slice(value.as_bytes())
 }
 
 /// One revision of the key space, for reading. Never held across a wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     pub(crate) index: Reading<'a>,
-    pub(crate) tail: TailView<'a>,
+    pub(crate) pairs: Pairs<'a>,
     pub(crate) revision: i64,
     pub(crate) compact_revision: i64,
 }
@@ -196,19 +213,25 @@ impl<'a> Reader<'a> {
     }
 
     /// The encoded pair of a version.
-    pub fn pair(&self, version: &Version) -> &'a Bytes {
-        pair_of(self.tail, version)
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
+    pub fn pair(&self, version: &Version) -> Result<PairRef<'a>, RequestError> {
+        self.pairs.get(version)
     }
 
     /// The encoded pair of `key` at main revision `revision`, if it lived then and that can still be told.
-    pub fn pair_at(&self, key: &[u8], revision: i64) -> Option<&'a Bytes> {
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
+    pub fn pair_at(&self, key: &[u8], revision: i64) -> Result<Option<PairRef<'a>>, RequestError> {
         let readable = (self.compact_revision..=self.revision).contains(&revision);
-        let version = self.index.get_live(key, revision).filter(|_| readable)?;
-        Some(self.pair(&version))
+        let version = self.index.get_live(key, revision).filter(|_| readable);
+        version.map(|version| self.pair(&version)).transpose()
     }
-}
 
-fn pair_of<'a>(tail: TailView<'a>, version: &Version) -> &'a Bytes {
-    tail.pair(version.position)
-        .expect("a version in the index has its pair in the tail")
+    /// All stored pairs from `revision` on, in order, whether or not anybody can still read them.
+    pub(crate) fn walk(&self, revision: Revision) -> PairCursor<'a> {
+        self.pairs.walk(revision)
+    }
 }

@@ -94,25 +94,35 @@ fn put_bytes(buf: &mut BytesMut, field: u32, bytes: &[u8]) {
 
 /// Decodes a pair; its key and value share the encoded bytes.
 ///
-/// Bytes that are no `KeyValue` give an empty one: the state machine wrote them itself, so that cannot happen while
-/// memory is sound, and pages from disk are checked where they are read.
+/// Bytes that are no `KeyValue` give an empty one: the state machine wrote them itself, or checked them when it started
+/// from a file.
 pub fn decode(pair: &Bytes) -> KeyValue {
     KeyValue::decode(pair.clone()).unwrap_or_default()
 }
 
 /// The key inside an encoded pair, without decoding the rest.
 pub fn key_of(pair: &Bytes) -> Bytes {
-    field(pair, KEY).unwrap_or_default()
+    key_in(pair).map_or_else(Bytes::new, |key| pair.slice_ref(key))
 }
 
 /// The value inside an encoded pair, without decoding the rest.
 pub fn value_of(pair: &Bytes) -> Bytes {
-    field(pair, VALUE).unwrap_or_default()
+    value_in(pair).map_or_else(Bytes::new, |value| pair.slice_ref(value))
+}
+
+/// The key inside an encoded pair; `None` if it is missing.
+pub fn key_in(pair: &[u8]) -> Option<&[u8]> {
+    field(pair, KEY)
+}
+
+/// The value inside an encoded pair; `None` if it is empty.
+pub fn value_in(pair: &[u8]) -> Option<&[u8]> {
+    field(pair, VALUE)
 }
 
 /// The bytes of one length-delimited field; `None` if it is missing.
-fn field(pair: &Bytes, wanted: u32) -> Option<Bytes> {
-    let mut rest: &[u8] = pair;
+fn field(pair: &[u8], wanted: u32) -> Option<&[u8]> {
+    let mut rest = pair;
     while !rest.is_empty() {
         let (number, wire_type) = decode_key(&mut rest).ok()?;
         let varint = decode_varint(&mut rest).ok()?;
@@ -120,7 +130,7 @@ fn field(pair: &Bytes, wanted: u32) -> Option<Bytes> {
             let len = usize::try_from(varint).ok()?;
             let bytes = rest.get(..len)?;
             if number == wanted {
-                return Some(pair.slice_ref(bytes));
+                return Some(bytes);
             }
             rest = &rest[len..];
         } else if wire_type != WireType::Varint {

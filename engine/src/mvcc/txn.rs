@@ -42,7 +42,10 @@ impl TxnRun {
         loop {
             match &mut self.stage {
                 Stage::Planning(planner) => {
-                    let plan = planner.step(writer.reader(), budget)?;
+                    let plan = match planner.step(writer.reader(), budget) {
+                        Ok(plan) => plan?,
+                        Err(error) => return Some(Err(error)),
+                    };
                     self.stage = Stage::Checking { plan, next: 0 };
                 }
                 Stage::Checking { plan, next } => {
@@ -58,7 +61,7 @@ impl TxnRun {
                     }
                     self.stage = Stage::Executing(Execution::new(std::mem::take(plan)));
                 }
-                Stage::Executing(execution) => return execution.step(writer, budget).map(Ok),
+                Stage::Executing(execution) => return execution.step(writer, budget).transpose(),
             }
         }
     }
@@ -110,56 +113,71 @@ impl Execution {
         }
     }
 
-    fn step(&mut self, writer: &mut Writer<'_>, budget: &mut Budget) -> Option<TxnResponse> {
+    /// Only damage of the store ends it early; the entry is half applied then and the member stops.
+    fn step(
+        &mut self,
+        writer: &mut Writer<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<TxnResponse>, RequestError> {
         loop {
             if let Some(running) = &mut self.running {
                 let response = match running {
                     Running::Range(run) => {
-                        let answer = run.step(writer.reader(), budget);
-                        let answer = answer.expect("no compaction comes between two slices")?;
-                        *running = Running::Decode(DecodeRun::new(answer));
-                        continue;
+                        if let Some(answer) = run.step(writer.reader(), budget)? {
+                            *running = Running::Decode(DecodeRun::new(answer));
+                            continue;
+                        }
+                        None
                     }
-                    Running::Decode(run) => Response::ResponseRange(run.step(budget)?),
-                    Running::Delete(run) => {
-                        Response::ResponseDeleteRange(run.step(writer, budget)?)
-                    }
+                    Running::Decode(run) => run.step(budget).map(Response::ResponseRange),
+                    Running::Delete(run) => run
+                        .step(writer, budget)?
+                        .map(Response::ResponseDeleteRange),
                 };
+                if response.is_none() {
+                    return Ok(None);
+                }
                 self.running = None;
-                self.answer(Some(response));
+                self.answer(response);
             }
-            if let Some(response) = self.advance(writer, budget) {
-                return Some(response);
+            if let Some(response) = self.advance(writer, budget)? {
+                return Ok(Some(response));
             }
             if budget.is_spent() {
-                return None;
+                return Ok(None);
             }
         }
     }
 
     /// Executes or begins the next step; answers at the end of the outermost transaction.
-    fn advance(&mut self, writer: &mut Writer<'_>, budget: &mut Budget) -> Option<TxnResponse> {
+    fn advance(
+        &mut self,
+        writer: &mut Writer<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<TxnResponse>, RequestError> {
         budget.spend(1);
-        match self.plan.next()? {
+        let Some(step) = self.plan.next() else {
+            return Ok(None);
+        };
+        match step {
             Step::Begin(succeeded) => self.open.push(TxnResponse {
                 header: Some(ResponseHeader::default()),
                 succeeded,
                 responses: Vec::new(),
             }),
             Step::Range(request) => {
-                let run = RangeRun::new(&request, writer.reader());
-                let run = run.expect("a range was checked, and no compaction comes between");
+                let run = RangeRun::new(&request, writer.reader())?;
                 self.running = Some(Running::Range(Box::new(run)));
             }
             Step::Put(request) => {
-                let response = writer.put(&request);
+                let response = writer.put(&request)?;
                 self.answer(Some(Response::ResponsePut(response)));
             }
             Step::Delete(request) => self.running = Some(Running::Delete(DeleteRun::new(&request))),
             Step::Empty => self.answer(None),
-            Step::End => return self.close(writer),
+            Step::End => return Ok(self.close(writer)),
         }
-        None
+        Ok(None)
     }
 
     fn answer(&mut self, response: Option<Response>) {
@@ -187,7 +205,7 @@ pub(crate) fn read_only(
 ) -> Result<TxnResponse, RequestError> {
     let mut budget = Budget::unlimited();
     let mut planner = Planner::new(request.clone());
-    let plan = planner.step(reader, &mut budget).unwrap_or_default();
+    let plan = planner.step(reader, &mut budget)?.unwrap_or_default();
     let mut response = TxnResponse {
         header: Some(ResponseHeader {
             revision: reader.revision,

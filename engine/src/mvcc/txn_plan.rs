@@ -13,8 +13,8 @@ use proto::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
-use super::Reader;
 use super::compare::CompareRun;
+use super::{Reader, RequestError};
 use crate::types::Budget;
 
 /// One step of a flattened transaction.
@@ -68,17 +68,22 @@ impl Decision {
     }
 
     /// Whether all compares hold; `None` while the budget does not suffice to tell.
-    fn step(&mut self, reader: Reader<'_>, budget: &mut Budget) -> Option<bool> {
+    fn step(
+        &mut self,
+        reader: Reader<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<bool>, RequestError> {
         while let Some((compare, run)) = &mut self.current {
-            if !run.step(compare, reader, budget)? {
-                return Some(false);
+            match run.step(compare, reader, budget)? {
+                Some(true) => {}
+                failed_or_more => return Ok(failed_or_more),
             }
             self.current = self
                 .compares
                 .next()
                 .map(|compare| (compare, CompareRun::default()));
         }
-        Some(true)
+        Ok(Some(true))
     }
 }
 
@@ -91,11 +96,20 @@ impl Planner {
     }
 
     /// Does a slice on the state before the transaction; gives the plan once it is whole.
-    pub(super) fn step(&mut self, reader: Reader<'_>, budget: &mut Budget) -> Option<Vec<Step>> {
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
+    pub(super) fn step(
+        &mut self,
+        reader: Reader<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Vec<Step>>, RequestError> {
         while let Some(frame) = self.frames.last_mut() {
             match frame {
                 Frame::Deciding(decision) => {
-                    let succeeded = decision.step(reader, budget)?;
+                    let Some(succeeded) = decision.step(reader, budget)? else {
+                        return Ok(None);
+                    };
                     let ops = match succeeded {
                         true => std::mem::take(&mut decision.success),
                         false => std::mem::take(&mut decision.failure),
@@ -112,7 +126,7 @@ impl Planner {
                 },
             }
         }
-        Some(std::mem::take(&mut self.plan))
+        Ok(Some(std::mem::take(&mut self.plan)))
     }
 
     fn expand(&mut self, op: RequestOp) {

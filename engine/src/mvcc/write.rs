@@ -7,7 +7,8 @@ use proto::etcdserverpb::{
 use proto::mvccpb::KeyValue;
 
 use super::pair::{Pair, decode, key_of, value_of};
-use super::{Kv, Reader, RequestError, pair_of};
+use super::{Kv, Reader, RequestError};
+use crate::backend::{PairRef, Pairs, StoreSide};
 use crate::index::{Buried, KeyRange, Version, Walked};
 use crate::lease::Leases;
 use crate::tail::{Mutation, Tail};
@@ -59,6 +60,7 @@ impl Change {
 pub(crate) struct Writer<'a> {
     pub(crate) kv: &'a mut Kv,
     pub(crate) tail: &'a mut Tail,
+    pub(crate) store: StoreSide<'a>,
     pub(crate) leases: &'a mut Leases,
     pub(crate) change: &'a mut Change,
 }
@@ -68,7 +70,7 @@ impl Writer<'_> {
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader {
             revision: self.change.revision(),
-            ..self.kv.reader(self.tail)
+            ..self.kv.reader(self.tail, self.store)
         }
     }
 
@@ -84,19 +86,30 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// The pair that a put supersedes, if its answer or its value needs it.
+    fn former_pair(&self, request: &PutRequest) -> Result<Option<Bytes>, RequestError> {
+        if !request.prev_kv && !request.ignore_value {
+            return Ok(None);
+        }
+        let reader = self.reader();
+        let former = reader.get(&request.key);
+        let pair = former.map(|version| reader.pair(&version)).transpose()?;
+        Ok(pair.map(PairRef::to_bytes))
+    }
+
     /// Puts. The request was checked by [`Writer::check_put`].
-    pub(crate) fn put(&mut self, request: &PutRequest) -> PutResponse {
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`], before anything has changed.
+    pub(crate) fn put(&mut self, request: &PutRequest) -> Result<PutResponse, RequestError> {
+        let former_pair = self.former_pair(request)?;
         let (tail, change) = (&mut *self.tail, &mut *self.change);
         let revision = Revision::new(change.begin + 1, change.count);
         let mut former_lease = LeaseId::NONE;
         let mut lease = LeaseId(request.lease);
-        let mut former_pair = None;
         let mut key = Bytes::new();
         self.kv.index.insert(&request.key, |newest| {
             let former = newest.filter(|version| version.is_live());
-            if request.prev_kv || request.ignore_value {
-                former_pair = former.map(|version| pair_of(tail.view(), version).clone());
-            }
             former_lease = former.map_or(LeaseId::NONE, |version| version.lease);
             if request.ignore_lease {
                 lease = former_lease;
@@ -142,22 +155,26 @@ impl Writer<'_> {
         let prev_kv = former_pair
             .filter(|_| request.prev_kv)
             .map(|pair| decode(&pair));
-        PutResponse {
+        Ok(PutResponse {
             header: self.change.header(),
             prev_kv,
-        }
+        })
     }
 
-    /// Deletes keys of `range` after `after` while the budget lasts, telling `gone` the version of each. Returns the
-    /// key to go on after, `None` when the range is done.
+    /// Deletes keys of `range` after `after` while the budget lasts, telling `gone` the version of each before it goes.
+    /// Returns the key to go on after, `None` when the range is done.
+    ///
+    /// # Errors
+    /// Those of `gone`, which end it.
     pub(crate) fn delete(
         &mut self,
         range: &KeyRange,
         after: Option<&[u8]>,
         budget: &mut Budget,
-        mut gone: impl FnMut(&Tail, &Version),
-    ) -> Option<Box<[u8]>> {
-        let (tail, change) = (&mut *self.tail, &mut *self.change);
+        mut gone: impl FnMut(Pairs<'_>, &Version) -> Result<(), RequestError>,
+    ) -> Result<Option<Box<[u8]>>, RequestError> {
+        let (tail, change, store) = (&mut *self.tail, &mut *self.change, self.store);
+        let mut failed = None;
         let mut last: Option<Box<[u8]>> = None;
         let mut seen = 0_usize;
         let allowed = budget.left().max(1);
@@ -172,7 +189,10 @@ impl Writer<'_> {
             let Some(version) = live else {
                 return Buried::Skipped;
             };
-            gone(tail, version);
+            if let Err(error) = gone(store.pairs(tail.view()), version) {
+                failed = Some(error);
+                return Buried::Stop;
+            }
             let revision = Revision::new(change.begin + 1, change.count);
             let pair = Pair {
                 key,
@@ -193,9 +213,10 @@ impl Writer<'_> {
             ))
         });
         budget.spend(seen);
-        match walked {
-            Walked::All => None,
-            Walked::Stopped => last,
+        match (failed, walked) {
+            (Some(error), _) => Err(error),
+            (None, Walked::All) => Ok(None),
+            (None, Walked::Stopped) => Ok(last),
         }
     }
 }
@@ -222,25 +243,30 @@ impl DeleteRun {
     }
 
     /// Does a slice; answers when the whole range is deleted.
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`]: the entry is half applied then and the member stops.
     pub(crate) fn step(
         &mut self,
         writer: &mut Writer<'_>,
         budget: &mut Budget,
-    ) -> Option<DeleteRangeResponse> {
+    ) -> Result<Option<DeleteRangeResponse>, RequestError> {
         let after = self.after.take();
-        self.after = writer.delete(&self.range, after.as_deref(), budget, |tail, version| {
+        self.after = writer.delete(&self.range, after.as_deref(), budget, |pairs, version| {
             self.deleted += 1;
             if self.wants_prev {
-                self.prev_kvs.push(decode(pair_of(tail.view(), version)));
+                let pair = pairs.get(version)?.to_bytes();
+                self.prev_kvs.push(decode(&pair));
             }
-        });
+            Ok(())
+        })?;
         if self.after.is_some() {
-            return None;
+            return Ok(None);
         }
-        Some(DeleteRangeResponse {
+        Ok(Some(DeleteRangeResponse {
             header: writer.change.header(),
             deleted: self.deleted,
             prev_kvs: std::mem::take(&mut self.prev_kvs),
-        })
+        }))
     }
 }

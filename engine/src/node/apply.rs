@@ -129,22 +129,12 @@ impl Node {
         Ok(())
     }
 
-    /// Does work that can wait, within the budget; true if there is more of it.
-    pub(super) fn sweep(&mut self, budget: &mut Budget) -> bool {
-        if budget.is_spent() || self.applying.is_some() {
-            return false;
-        }
-        let more = self.state.sweep(budget);
+    /// Answers the physical compactions whose sweep is done.
+    pub(super) fn answer_compactions(&mut self) {
         let finished = self.state.view().finished_compact_revision().unwrap_or(0);
-        while self
-            .sweeping
-            .front()
-            .is_some_and(|(revision, _)| *revision <= finished)
-        {
-            let done = self.sweeping.pop_front();
-            self.events.extend(done.map(|(_, event)| event));
+        while let Some((_, event)) = self.sweeping.pop_front_if(|(to, _)| *to <= finished) {
+            self.events.push_back(event);
         }
-        more
     }
 
     fn finish_entry(&mut self, index: u64, term: u64) {
@@ -178,6 +168,7 @@ pub(super) fn check_applicable(index: u64, applied: &Applied) -> Result<(), Node
         Err(reason @ (RequestError::Unsupported { .. } | RequestError::Malformed { .. })) => {
             Err(bad_entry(index, reason))
         }
+        Err(RequestError::Damaged(damage)) => Err(damage.clone().into()),
         _ => Ok(()),
     }
 }

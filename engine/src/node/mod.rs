@@ -26,6 +26,7 @@
 mod apply;
 mod backlog;
 mod bootstrap;
+mod checkpoint;
 mod leases;
 mod length;
 mod reads;
@@ -41,14 +42,17 @@ use prost::Message;
 use proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use proto::raftpb;
 
+use crate::backend::Damage;
 use crate::consensus::{Committed, Consensus, ConsensusError, Leadership, Payload, Ready};
 use crate::lease::Expiry;
 use crate::membership::{ChangeError, Membership};
 use crate::state::{Applied, State, View};
+use crate::store::CommitState;
 use crate::types::{Budget, LeaseId};
 use crate::view::{RaftFacts, Views};
 use crate::wal::{Durability, GroupNo, Health, IoFault, IoTicket, Wal, WalIo};
 use backlog::Backlog;
+use checkpoint::{Saving, TAIL_BYTES_MAX};
 
 pub use bootstrap::bootstrap_log;
 pub use leases::LeaseTime;
@@ -73,8 +77,8 @@ pub enum ProposeError {
         size_bytes: usize,
         limit_bytes: usize,
     },
-    /// No space could be claimed for the log. The member recovers when there is space again.
-    #[error("no space for the write-ahead log")]
+    /// No space could be claimed for the log or the database. The member recovers when there is space again.
+    #[error("no space for the write-ahead log or the database")]
     NoSpace,
 }
 
@@ -87,6 +91,16 @@ pub enum NodeFailure {
         "a write or sync of the write-ahead log failed ({0}); what reached the disk is unknown, so this member stops: check the disk, then start it again"
     )]
     Wal(IoFault),
+    /// A write or sync of the database failed: what reached the disk is unknown.
+    #[error(
+        "a write or sync of the database file failed ({0}); what reached the disk is unknown, so this member stops: check the disk, then start it again"
+    )]
+    Store(IoFault),
+    /// The database does not hold what was written to it.
+    #[error(
+        "the database file is damaged ({0}); this member stops: check the disk, then restore the member from a snapshot, or remove it and add it anew"
+    )]
+    Damaged(#[from] Damage),
     /// A committed entry holds what this version cannot apply; passing over it would make this member diverge.
     #[error("log entry {index} cannot be applied: {reason}")]
     BadEntry { index: u64, reason: String },
@@ -144,6 +158,8 @@ pub struct Node {
     applying: Option<Applying>,
     applied_index: u64,
     applied_term: u64,
+    /// What goes to the store, and what of the log is released.
+    saving: Saving,
     /// Answers of physical compactions, until the sweep up to their revision is done.
     sweeping: VecDeque<(i64, NodeEvent)>,
     /// Deadlines of leases while this member leads.
@@ -173,6 +189,9 @@ struct Applying {
     is_short: bool,
 }
 
+/// What a turn does at least of what can wait, however much it applied: the store must keep up with the log.
+const KEEP_UP_STEPS_MIN: usize = 256;
+
 /// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
 const READ_RETRY_TICKS: u64 = 5;
 
@@ -187,10 +206,13 @@ impl Node {
             .commit_index()
             .saturating_sub(self.applied_index);
         let is_full = self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX;
-        if lag > APPLY_LAG_ENTRY_COUNT_MAX || is_full {
+        let is_behind = self.state.tail_bytes() > TAIL_BYTES_MAX;
+        if lag > APPLY_LAG_ENTRY_COUNT_MAX || is_full || is_behind {
             return Err(ProposeError::TooManyRequests);
         }
-        if self.wal.health() == Health::ClaimFailed {
+        let has_no_space = self.wal.health() == Health::ClaimFailed
+            || self.state.commit_state() == CommitState::ClaimFailed;
+        if has_no_space {
             return Err(ProposeError::NoSpace);
         }
         let id = self.ids.next_id();
@@ -284,8 +306,12 @@ impl Node {
         }
         applied?;
         self.answer_reads();
-        let is_sweeping = self.sweep(budget);
-        Ok(is_sweeping || self.applying.is_some() || !self.committed.is_empty())
+        if self.applying.is_some() {
+            return Ok(true);
+        }
+        let mut own = Budget::new(budget.left().max(KEEP_UP_STEPS_MIN));
+        let more = self.keep_up(&mut own)?;
+        Ok(more || !self.committed.is_empty())
     }
 
     /// Tells all readers what raft says, at the end of a turn: replies and messages that depend on it are polled after
@@ -357,6 +383,11 @@ impl Node {
         self.applied_index
     }
 
+    /// The last entry whose effects are durable in the store.
+    pub fn checkpoint_index(&self) -> u64 {
+        self.state.checkpoint().index.0
+    }
+
     /// Whether the backend has room for a request of this cost; see [`crate::mvcc::quota`].
     pub fn has_room(&self, cost_bytes: u64) -> bool {
         self.state.has_room(cost_bytes)
@@ -379,19 +410,22 @@ impl Node {
         self.is_space_alarm_proposed = self.propose(request).is_ok();
     }
 
-    /// Command: the member ends: writes what no sync group has carried yet. [`Self::is_quiet`] tells when it is done.
+    /// Command: the member ends: writes what no sync group has carried yet, and the last checkpoint. [`Self::is_quiet`]
+    /// tells when it is done.
     pub fn close(&mut self) {
         self.wal.flush();
         self.has_lazy_record = false;
+        self.close_store();
     }
 
-    /// True if nothing is proposed, half applied or under way to the disk.
+    /// True if nothing is proposed, half applied or under way to the log; once it closes, also if all is in the store.
     pub fn is_quiet(&self) -> bool {
         self.proposals.is_empty()
             && self.persisting.is_empty()
             && self.applying.is_none()
             && self.committed.is_empty()
             && self.wal.is_settled()
+            && (!self.is_closing() || self.is_saved())
     }
 
     pub fn options(&self) -> &NodeOptions {

@@ -1,4 +1,4 @@
-//! The start of a node: from nothing, or from what the WAL gave back.
+//! The start of a node: from nothing, or from what store and WAL gave back.
 //!
 //! Committed entries are applied here, without raft: what was committed stays committed, and a log of a million
 //! entries need not pass through messages. Raft begins at the commit index with the entries behind it.
@@ -12,15 +12,18 @@ use proto::raftpb;
 
 use super::apply::{bad_entry, check_applicable};
 use super::backlog::Backlog;
+use super::checkpoint::Saving;
 use super::{Node, NodeFailure, RequestIds};
+use crate::boot::{Position, StartPlan};
 use crate::consensus::{
     Consensus, ConsensusError, ConsensusOptions, Leadership, LogStart, LogTail, Payload,
 };
 use crate::lease::{Expiry, ExpiryOptions};
 use crate::membership::{ConfChange, Membership};
-use crate::state::{State, StateOptions};
-use crate::types::{Budget, LogIndex, Term};
-use crate::wal::{Durability, IoFault, LogGap, Recovered, Wal};
+use crate::state::{RestoreError, State, StateOptions};
+use crate::store::Store;
+use crate::types::{LogIndex, Term};
+use crate::wal::{Durability, IoFault, Wal};
 
 /// What a node is told at birth.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct NodeOptions {
     /// Wall clock at start, for ids that no other run of this member gives out.
     pub started_unix_ms: u64,
     pub max_learners: usize,
+    /// Applied entries between two snapshots.
+    pub snapshot_count: u64,
     /// Length of one tick: the heartbeat interval.
     pub tick: Duration,
 }
@@ -42,17 +47,9 @@ pub struct NodeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Older segments are gone, and what they held is only in a database file, which this version does not read.
-    #[error(
-        "{0}; starting from a database file is not supported by this version: restore the older WAL segments, \
-         or export the data with the etcd that wrote them"
-    )]
-    LogBeginsLate(#[from] LogGap),
-    /// The log's own promise of what is committed is not in it: segments are missing at its end.
-    #[error(
-        "the log ends at entry {last} but declares entry {commit} committed; its last segments are missing"
-    )]
-    CommitMissing { commit: u64, last: u64 },
+    /// What the database holds cannot be used.
+    #[error("member/snap/db: {0}")]
+    Restore(#[from] RestoreError),
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
     #[error(transparent)]
@@ -60,7 +57,8 @@ pub enum StartError {
 }
 
 impl Node {
-    /// Starts the first time: `entries` and `hard_state` are the bootstrap's and still have to reach the WAL.
+    /// Starts the first time: `entries` and `hard_state` are the bootstrap's and still have to reach the WAL; the store is
+    /// empty.
     ///
     /// # Errors
     /// [`StartError`] if they contradict each other, which those of [`super::bootstrap_log`] do not.
@@ -69,56 +67,84 @@ impl Node {
         mut wal: Wal,
         entries: Vec<raftpb::Entry>,
         hard_state: raftpb::HardState,
+        store: Store,
     ) -> Result<Node, StartError> {
         for entry in &entries {
             wal.append_entry(entry);
         }
         wal.append_state(&hard_state);
         wal.seal(Durability::Sync);
-        Node::start(options, wal, entries, hard_state)
+        let from = From {
+            replay: Replay::of_nothing(&options, store),
+            hard_state,
+            offset: Position::default(),
+            snapshot: Position::default(),
+            entries,
+        };
+        Node::start(options, wal, from)
     }
 
-    /// Starts again from what the WAL gave back.
+    /// Goes on as `plan` says: the store holds the state at the plan's `applied`, `entries` are what the plan takes of the
+    /// log. While the store is read, `progress` is told now and then how many pairs were.
     ///
     /// # Errors
-    /// [`StartError`]: the log does not begin at its beginning, or an entry cannot be applied.
+    /// [`StartError`]: the database is damaged, or an entry cannot be applied.
     pub fn restart(
         options: NodeOptions,
         wal: Wal,
-        mut recovered: Recovered,
+        plan: StartPlan,
+        entries: Vec<raftpb::Entry>,
+        store: Store,
+        progress: &mut dyn FnMut(u64),
     ) -> Result<Node, StartError> {
-        let entries = recovered.take_entries_after(0)?;
-        Node::start(options, wal, entries, recovered.hard_state)
+        let replay = match plan.applied.index {
+            0 => Replay::of_nothing(&options, store),
+            _ => Replay::of_store(&options, store, progress)?,
+        };
+        let from = From {
+            replay,
+            hard_state: plan.hard_state,
+            offset: plan.offset,
+            snapshot: plan.snapshot,
+            entries,
+        };
+        Node::start(options, wal, from)
     }
 
-    fn start(
-        options: NodeOptions,
-        wal: Wal,
-        entries: Vec<raftpb::Entry>,
-        hard_state: raftpb::HardState,
-    ) -> Result<Node, StartError> {
+    fn start(options: NodeOptions, wal: Wal, from: From) -> Result<Node, StartError> {
+        let From {
+            mut replay,
+            hard_state,
+            offset,
+            snapshot,
+            entries,
+        } = from;
         let commit = hard_state.commit.unwrap_or(0);
-        let last = entries.len() as u64;
-        if commit > last {
-            return Err(StartError::CommitMissing { commit, last });
-        }
-        let mut replay = Replay {
-            state: State::new(options.state),
-            membership: Membership::new(options.max_learners),
+        let checkpoint = replay.state.checkpoint();
+        let (voters, learners) = replay.membership.conf_state();
+        let conf_state = raftpb::ConfState {
+            voters,
+            learners,
+            ..raftpb::ConfState::default()
         };
-        let mut applied_term = 0;
+        let saving = Saving::new(checkpoint, conf_state, snapshot);
         // Nobody reads yet; one publication at the end copies no page twice.
-        for entry in &entries[..commit as usize] {
+        let applied = replay.state.applied_index().0;
+        for entry in entries
+            .iter()
+            .filter(|e| (applied + 1..=commit).contains(&e.index()))
+        {
             replay.apply(entry)?;
-            applied_term = entry.term.unwrap_or(0);
         }
+        let applied_term = replay.state.applied_term().0;
         let mut backlog = Backlog::default();
-        for entry in &entries[commit as usize..] {
+        for entry in entries.iter().filter(|entry| entry.index() > commit) {
             backlog.on_logged(entry);
         }
         let (voters, learners) = replay.membership.conf_state();
         let tail = tail_of(
             entries,
+            offset,
             commit,
             options.consensus.catch_up_entry_count as u64,
         );
@@ -156,6 +182,7 @@ impl Node {
             events: VecDeque::new(),
             messages: VecDeque::new(),
             has_lazy_record: false,
+            saving,
             is_space_alarm_proposed: false,
             sweeping: VecDeque::new(),
             now: Duration::ZERO,
@@ -167,6 +194,17 @@ impl Node {
     }
 }
 
+/// What a node starts from.
+struct From {
+    replay: Replay,
+    hard_state: raftpb::HardState,
+    /// What stands before the first of `entries`.
+    offset: Position,
+    /// The newest snapshot that the log vouches for.
+    snapshot: Position,
+    entries: Vec<raftpb::Entry>,
+}
+
 /// The state while committed entries are applied to it at start.
 struct Replay {
     state: State,
@@ -174,6 +212,31 @@ struct Replay {
 }
 
 impl Replay {
+    fn of_nothing(options: &NodeOptions, store: Store) -> Self {
+        Replay {
+            state: State::new(options.state, store),
+            membership: Membership::new(options.max_learners),
+        }
+    }
+
+    fn of_store(
+        options: &NodeOptions,
+        store: Store,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, RestoreError> {
+        let restored = State::restore(options.state, store, progress)?;
+        let membership = Membership::restored(
+            &restored.members,
+            &restored.removed_members,
+            restored.cluster_version,
+            options.max_learners,
+        )?;
+        Ok(Replay {
+            state: restored.state,
+            membership,
+        })
+    }
+
     fn apply(&mut self, entry: &raftpb::Entry) -> Result<(), NodeFailure> {
         let index = entry.index.unwrap_or(0);
         let position = (LogIndex(index), Term(entry.term.unwrap_or(0)));
@@ -199,19 +262,25 @@ impl Replay {
         for effect in &applied.effects {
             self.membership.on_effect(effect, &mut self.state);
         }
-        while self.state.sweep(&mut Budget::unlimited()) {}
         Ok(())
     }
 }
 
-/// What raft keeps of the log: everything not committed, and some entries before that for followers.
-fn tail_of(mut entries: Vec<raftpb::Entry>, commit: u64, keep_count: u64) -> LogTail {
+/// What raft keeps of the log: everything not committed, and some entries before that for followers. `offset` stands
+/// before the first of `entries`.
+fn tail_of(
+    mut entries: Vec<raftpb::Entry>,
+    offset: Position,
+    commit: u64,
+    keep_count: u64,
+) -> LogTail {
     // At least one committed entry stays: its term is what the next one builds on.
-    let offset_index = commit.saturating_sub(keep_count.max(1));
-    let tail = entries.split_off(offset_index as usize);
-    let offset_term = entries.last().and_then(|entry| entry.term).unwrap_or(0);
+    let from = commit.saturating_sub(keep_count.max(1)).max(offset.index);
+    let dropped = entries.partition_point(|entry| entry.index() <= from);
+    let tail = entries.split_off(dropped);
+    let offset_term = entries.last().map_or(offset.term, raftpb::Entry::term);
     LogTail {
-        offset_index,
+        offset_index: from,
         offset_term,
         entries: tail,
     }

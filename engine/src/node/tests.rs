@@ -7,14 +7,19 @@ use std::collections::BTreeMap;
 use proto::etcdserverpb::{DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest};
 
 use super::*;
+use crate::backend::testing::TestDisk;
+use crate::boot::{self, Found, Position, SnapshotFacts, Start};
 use crate::consensus::ConsensusOptions;
 use crate::membership::{Member, cluster_id, member_id};
-use crate::state::{Response, StateOptions};
-use crate::wal::{FileNo, Recovery, SegmentName, WalFile, WalOp, WalOptions};
+use crate::snap::{SnapFile, SnapOp};
+use crate::state::{Response, StateOptions, db_facts};
+use crate::wal::{FileNo, Recovered, Recovery, SegmentName, WalFile, WalOp, WalOptions};
 
 /// A disk that keeps everything; work is done when the test says so.
 #[derive(Default)]
 struct Disk {
+    store: TestDisk,
+    snapshots: Vec<SnapOp>,
     files: BTreeMap<FileNo, WalFile>,
     content: BTreeMap<String, Vec<u8>>,
     names: BTreeMap<String, WalFile>,
@@ -70,6 +75,41 @@ impl Disk {
         self.content.get_mut(&name).expect("open file exists")
     }
 
+    /// A node on what is there, as the server makes it.
+    fn restart(
+        &self,
+        options: NodeOptions,
+        wal: Wal,
+        recovered: &mut Recovered,
+    ) -> Result<Node, StartError> {
+        let files = self.snapshots.iter().filter_map(|op| match op {
+            SnapOp::Write { bytes, .. } => Some(SnapFile::decode(bytes.clone()).expect("own")),
+            SnapOp::Release { .. } => None,
+        });
+        let snapshots: Vec<SnapshotFacts> = files
+            .map(|file| SnapshotFacts {
+                at: Position {
+                    index: file.index,
+                    term: file.term,
+                },
+            })
+            .collect();
+        let store = self.store.is_born().then(|| self.store.reopen());
+        let db = store.as_ref().map(|store| db_facts(store).expect("own"));
+        let start = boot::decide(&Found {
+            wal: Some(recovered),
+            snapshots: &snapshots,
+            db: db.as_ref(),
+            received_dbs: &[],
+        });
+        let Ok(Start::Resume(plan)) = start else {
+            panic!("{start:?}");
+        };
+        let entries = plan.take_log(recovered);
+        let store = store.unwrap_or_else(|| self.store.store());
+        Node::restart(options, wal, *plan, entries, store, &mut |_| {})
+    }
+
     fn segments(&self) -> Vec<(SegmentName, Vec<u8>)> {
         let named = self.names.iter().filter_map(|(text, file)| match file {
             WalFile::Segment(name) => Some((*name, self.content[text].clone())),
@@ -112,6 +152,7 @@ fn options(own: &Member) -> NodeOptions {
         state: StateOptions::default(),
         started_unix_ms: 1_000,
         max_learners: 1,
+        snapshot_count: 10_000,
         tick: Duration::from_millis(100),
     }
 }
@@ -132,10 +173,12 @@ impl Member1 {
         let own = own_member();
         let (entries, hard_state) = bootstrap_log(std::slice::from_ref(&own)).expect("JSON");
         let wal = Wal::create("metadata".into(), wal_options());
-        let node = Node::bootstrap(options(&own), wal, entries, hard_state).expect("starts");
+        let disk = Disk::default();
+        let store = disk.store.store();
+        let node = Node::bootstrap(options(&own), wal, entries, hard_state, store).expect("starts");
         let mut member = Member1 {
             node,
-            disk: Disk::default(),
+            disk,
             told: Vec::new(),
         };
         member.settle();
@@ -150,9 +193,10 @@ impl Member1 {
                 .on_segment(name, bytes.into())
                 .expect("own segment");
         }
-        let recovered = recovery.finish().expect("own log");
+        let mut recovered = recovery.finish().expect("own log");
         let wal = Wal::resume(&recovered, wal_options());
-        let node = Node::restart(options(&own_member()), wal, recovered).expect("starts again");
+        let node = self.disk.restart(options(&own_member()), wal, &mut recovered);
+        let node = node.expect("starts again");
         let mut member = Member1 {
             node,
             disk: self.disk,
@@ -188,6 +232,23 @@ impl Member1 {
         {
             self.disk.perform(io.op);
             self.node.on_io_done(io.ticket, Ok(()));
+            count += 1;
+        }
+        count + self.serve_store(at_most - count)
+    }
+
+    fn serve_store(&mut self, at_most: usize) -> usize {
+        let mut count = 0;
+        while count < at_most
+            && let Some(io) = self.node.poll_store_io()
+        {
+            let result = self.disk.store.perform(&io);
+            self.node.on_store_io_done(io.ticket, result);
+            count += 1;
+        }
+        while let Some(io) = self.node.poll_snap_io() {
+            self.disk.snapshots.push(io.op);
+            self.node.on_snap_io_done(io.ticket, Ok(()));
             count += 1;
         }
         count
@@ -436,10 +497,12 @@ fn reads_that_come_before_the_leader_is_ready_are_answered() {
     let own = own_member();
     let (entries, hard_state) = bootstrap_log(std::slice::from_ref(&own)).expect("JSON");
     let wal = Wal::create("metadata".into(), wal_options());
-    let node = Node::bootstrap(options(&own), wal, entries, hard_state).expect("starts");
+    let disk = Disk::default();
+    let store = disk.store.store();
+    let node = Node::bootstrap(options(&own), wal, entries, hard_state, store).expect("starts");
     let mut member = Member1 {
         node,
-        disk: Disk::default(),
+        disk,
         told: Vec::new(),
     };
     assert!(!member.node.is_view_linearizable());
@@ -466,10 +529,12 @@ fn follower() -> Member1 {
     let peers = [peer(1), peer(2), peer(3)];
     let (entries, hard_state) = bootstrap_log(&peers).expect("JSON");
     let wal = Wal::create("metadata".into(), wal_options());
-    let node = Node::bootstrap(options(&peers[0]), wal, entries, hard_state).expect("starts");
+    let disk = Disk::default();
+    let store = disk.store.store();
+    let node = Node::bootstrap(options(&peers[0]), wal, entries, hard_state, store).expect("starts");
     let mut member = Member1 {
         node,
-        disk: Disk::default(),
+        disk,
         told: Vec::new(),
     };
     member.settle();
@@ -547,9 +612,11 @@ fn a_restarted_follower_promises_nothing_before_its_log_is_synced() {
             .on_segment(name, bytes.into())
             .expect("own segment");
     }
-    let recovered = recovery.finish().expect("own log");
+    let mut recovered = recovery.finish().expect("own log");
     let wal = Wal::resume(&recovered, wal_options());
-    let node = Node::restart(before.node.options().clone(), wal, recovered).expect("starts");
+    let options = before.node.options().clone();
+    let node = before.disk.restart(options, wal, &mut recovered);
+    let node = node.expect("starts");
     let mut member = Member1 {
         node,
         disk: before.disk,

@@ -15,7 +15,7 @@ use proto::membershippb;
 use super::op::Op;
 use super::{Applied, ApplyEffect, ClusterVersion, RequestError, Response, State, gate};
 use crate::index::KeyRange;
-use crate::mvcc::{Change, DecodeRun, DeleteRun, RangeRun, TxnRun, Writer};
+use crate::mvcc::{Change, DecodeRun, DeleteRun, RangeRun, Reader, TxnRun, Writer};
 use crate::tail::{Bucket, meta};
 use crate::types::{Budget, LeaseId, LogIndex, Term};
 
@@ -65,6 +65,20 @@ struct RevokeRun {
 }
 
 impl State {
+    pub(super) fn reader(&self) -> Reader<'_> {
+        self.kv.reader(&self.tail, self.backend.side())
+    }
+
+    fn writer<'a>(&'a mut self, change: &'a mut Change) -> Writer<'a> {
+        Writer {
+            kv: &mut self.kv,
+            tail: &mut self.tail,
+            store: self.backend.side(),
+            leases: &mut self.leases,
+            change,
+        }
+    }
+
     pub(super) fn begin(
         &self,
         index: LogIndex,
@@ -92,7 +106,7 @@ impl State {
 
     fn execution(&self, op: Op) -> Execution {
         match op {
-            Op::Range(request) => match RangeRun::new(&request, self.kv.reader(&self.tail)) {
+            Op::Range(request) => match RangeRun::new(&request, self.reader()) {
                 Ok(run) => Execution::Range(run),
                 Err(error) => Execution::Refused(error),
             },
@@ -139,25 +153,23 @@ impl State {
         budget: &mut Budget,
     ) -> Option<Outcome> {
         if let Execution::Range(run) = execution {
-            match run.step(self.kv.reader(&self.tail), budget) {
+            match run.step(self.reader(), budget) {
                 Ok(answer) => *execution = Execution::Decode(DecodeRun::new(answer?)),
                 Err(error) => return Some(Err(error)),
             }
         }
-        let (kv, tail, leases) = (&mut self.kv, &mut self.tail, &mut self.leases);
-        let writer = &mut Writer {
-            kv,
-            tail,
-            leases,
-            change,
-        };
+        let writer = &mut self.writer(change);
         match execution {
             Execution::Delete(run) => run
                 .step(writer, budget)
-                .map(|r| Ok(Response::DeleteRange(r))),
+                .map(|done| done.map(Response::DeleteRange))
+                .transpose(),
             Execution::Txn(run) => run.step(writer, budget).map(|r| r.map(Response::Txn)),
             Execution::Revoke(run) => {
-                run.step(writer, budget)?;
+                match run.step(writer, budget) {
+                    Ok(done) => done?,
+                    Err(error) => return Some(Err(error)),
+                }
                 writer.leases.remove(run.id, writer.tail);
                 effects.push(ApplyEffect::LeaseRevoked { id: run.id });
                 Some(Ok(
@@ -213,19 +225,13 @@ impl State {
     ) -> Outcome {
         match op {
             Op::Put(request) => {
-                let (kv, tail, leases) = (&mut self.kv, &mut self.tail, &mut self.leases);
-                let mut writer = Writer {
-                    kv,
-                    tail,
-                    leases,
-                    change,
-                };
+                let mut writer = self.writer(change);
                 writer.check_put(request)?;
-                Ok(Response::Put(writer.put(request)))
+                Ok(Response::Put(writer.put(request)?))
             }
             Op::Compaction(request) => self.compact(request, effects),
             Op::LeaseGrant(request) => self.grant(request, effects),
-            Op::LeaseCheckpoint(request) => Ok(self.checkpoint(request, effects)),
+            Op::LeaseCheckpoint(request) => Ok(self.note_remaining(request, effects)),
             Op::Alarm(request) => {
                 let before = self.tail.end();
                 let response = self.alarms.apply(request, &mut self.tail);
@@ -285,7 +291,7 @@ impl State {
         Ok(Response::LeaseGrant(response))
     }
 
-    fn checkpoint(
+    fn note_remaining(
         &mut self,
         request: &pb::LeaseCheckpointRequest,
         effects: &mut Vec<ApplyEffect>,
@@ -341,7 +347,11 @@ impl State {
 }
 
 impl RevokeRun {
-    fn step(&mut self, writer: &mut Writer<'_>, budget: &mut Budget) -> Option<()> {
+    fn step(
+        &mut self,
+        writer: &mut Writer<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<()>, RequestError> {
         while let Some(lease) = writer.leases.get(self.id)
             && let Some(key) = lease.key_after(self.after.as_deref())
         {
@@ -352,15 +362,15 @@ impl RevokeRun {
                 .is_some_and(|v| v.lease == self.id);
             if attached {
                 let point = KeyRange::Point(Bytes::copy_from_slice(&key));
-                writer.delete(&point, None, &mut Budget::new(1), |_, _| {});
+                writer.delete(&point, None, &mut Budget::new(1), |_, _| Ok(()))?;
             }
             self.after = Some(key);
             budget.spend(1);
             if budget.is_spent() {
-                return None;
+                return Ok(None);
             }
         }
-        Some(())
+        Ok(Some(()))
     }
 }
 

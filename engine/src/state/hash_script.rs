@@ -9,12 +9,14 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::etcdserverpb::request_op::Request;
 
+use crate::backend::testing::TestDisk;
 use super::*;
 
 const TRACE: &str = include_str!("testdata/hash_kv.txt");
 
 /// Replays a trace on a state.
 struct Replay {
+    disk: TestDisk,
     state: State,
     next: u64,
     /// The operations of the open request.
@@ -26,9 +28,10 @@ struct Replay {
 
 impl Replay {
     fn new(sweeps: bool) -> Self {
-        let state = State::new(StateOptions::default());
+        let disk = TestDisk::default();
         Replay {
-            state,
+            state: disk.state(StateOptions::default()),
+            disk,
             next: 0,
             open: None,
             sweeps,
@@ -105,7 +108,9 @@ impl Replay {
             ..Default::default()
         });
         self.answer = result.map_or_else(|error| text(&error), |_| "ok".into());
-        while self.sweeps && self.state.sweep(&mut Budget::new(3)) {}
+        if self.sweeps {
+            self.disk.settle(&mut self.state, 3);
+        }
     }
 
     fn hash(&mut self, revision: i64) {

@@ -5,12 +5,14 @@
 //!   work(&mut budget)             More ... More, Done(Applied { result, effects })
 //!   publish()                     shows the whole entries so far to readers on other threads: views()
 //!   view()                        the log shard's own look
-//!   sweep(&mut budget)            frees what compactions and revocations left, when there is time
+//!   begin_checkpoint(seal)        everything so far goes to the store; poll_store_io, on_store_io_done
+//!   tend(&mut budget)             goes on with checkpoints and compactions and frees what nobody needs, when there is time
 //! ```
 //!
 //! Deterministic: the same entries give the same state and the same results on every member, whatever the budgets. Two
 //! things are a member's own: the quota's verdict (its database file has its own size; an entry that passes the quota
-//! at apply is executed all the same, only its proposer hears NoSpace) and how far sweeps got, which nobody can see.
+//! at apply is executed all the same, only its proposer hears NoSpace) and how far sweeps and checkpoints got, which
+//! nobody can see.
 //!
 //! Whether an entry is refused is decided in etcd's order: CORRUPT alarm, NOSPACE alarm, auth, the request itself.
 //!
@@ -31,6 +33,7 @@ mod model;
 mod op;
 #[cfg(test)]
 mod properties;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -41,15 +44,20 @@ use proto::etcdserverpb::InternalRaftRequest;
 use proto::membershippb;
 
 pub use crate::mvcc::RequestError;
-pub use crate::view::{Changes, KeyChange};
+pub use crate::backend::KeyChange;
+pub use crate::view::Changes;
+pub use restore::{RestoreError, Restored, db_facts};
 pub use view::{LeaseTimeToLive, View};
 
 use crate::alarm::Alarms;
+use crate::backend::{Backend, Checkpoint, Damage, Seal};
 use crate::lease::Leases;
 use crate::mvcc::Kv;
+use crate::store::{CommitState, Store, StoreIo, StoreTicket};
 use crate::tail::{Bucket, Mutation, Tail};
 use crate::types::{Budget, LeaseId, LogIndex, Term};
 use crate::view::{AlarmFlags, Note, Views};
+use crate::wal::IoFault;
 use apply::Running;
 
 /// Bytes that a database may take if nothing else is configured.
@@ -168,11 +176,23 @@ impl ClusterVersion {
     }
 }
 
+/// What a state is made of when it begins.
+struct Parts {
+    options: StateOptions,
+    tail: Tail,
+    backend: Backend,
+    kv: Kv,
+    leases: Leases,
+    alarms: Alarms,
+    cluster_version: Option<ClusterVersion>,
+}
+
 /// The replicated state of one member. See the module text.
 #[derive(Debug)]
 pub struct State {
     options: StateOptions,
     tail: Tail,
+    backend: Backend,
     kv: Kv,
     leases: Leases,
     alarms: Alarms,
@@ -186,18 +206,47 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a new cluster, before its first entry. It is published.
-    pub fn new(options: StateOptions) -> Self {
-        let (tail, kv) = (Tail::new(), Kv::default());
-        let views = Views::new(kv.index().readers(), tail.reader());
-        let mut state = State {
+    /// The state of a new cluster, before its first entry, over a store without anything. It is published.
+    pub fn new(options: StateOptions, store: Store) -> Self {
+        let kv = Kv::default();
+        let checkpoint = Checkpoint {
+            index: LogIndex(0),
+            term: Term(0),
+        };
+        State::over(Parts {
             options,
-            tail,
+            tail: Tail::new(),
+            backend: Backend::new(store, checkpoint, kv.revision()),
             kv,
             leases: Leases::default(),
             alarms: Alarms::default(),
             cluster_version: None,
-            applied: (LogIndex(0), Term(0)),
+        })
+    }
+
+    /// A state around its parts, as they were at the backend's checkpoint.
+    fn over(parts: Parts) -> Self {
+        let Parts {
+            options,
+            tail,
+            backend,
+            kv,
+            leases,
+            alarms,
+            cluster_version,
+        } = parts;
+        let file = std::sync::Arc::clone(backend.file());
+        let views = Views::new(kv.index().readers(), tail.reader(), file);
+        let Checkpoint { index, term } = backend.checkpoint();
+        let mut state = State {
+            options,
+            tail,
+            backend,
+            kv,
+            leases,
+            alarms,
+            cluster_version,
+            applied: (index, term),
             running: None,
             views,
             is_published: false,
@@ -226,9 +275,11 @@ impl State {
             finished_compact_revision: self.kv.compactor().finished(),
             applied_index: self.applied.0.0,
             applied_term: self.applied.1.0,
-            db_size: self.tail.db_size(),
-            db_size_in_use: self.tail.db_size_in_use(),
+            db_size: self.backend.db_size(&self.tail),
+            db_size_in_use: self.backend.db_size_in_use(&self.tail),
+            tail_first: self.tail.view().first().0,
             tail_end: self.tail.end().0,
+            store_tree: self.backend.tree().to_words(),
             alarms: AlarmFlags::of(&self.alarms),
         };
         self.kv.show(&note.encode());
@@ -319,21 +370,96 @@ impl State {
         self.is_published = false;
     }
 
-    /// Does some of the work that can wait: compaction's sweep, freeing. True while there is more that can be done now;
-    /// a sweep may have to wait for readers, and goes on when it is called later.
+    /// Does some of the work that can wait: checkpoints, compaction's sweep, freeing. True while there is more that can be
+    /// done now; a checkpoint may have to wait for the disk, freeing for readers, and they go on when it is called later.
     ///
-    /// A sweep publishes: what it removes must not be reached from a newest state that is not compacted yet, and what
-    /// it removed is to be seen before its pairs are forgotten.
-    pub fn sweep(&mut self, budget: &mut Budget) -> bool {
-        if self.kv.compactor().is_pending() {
-            self.publish();
-            if self.kv.can_sweep() {
-                self.kv.sweep(&mut self.tail, self.views.holds(), budget);
-                self.is_published = false;
-                self.publish();
-            }
+    /// It publishes: what a sweep removes must not be reached from a newest state that is not compacted yet, and a
+    /// checkpoint is of use only once readers see it.
+    ///
+    /// # Errors
+    /// [`Damage`] of the store's file: the member must stop.
+    ///
+    /// # Panics
+    /// If an entry is half applied.
+    pub fn tend(&mut self, budget: &mut Budget) -> Result<bool, Damage> {
+        assert!(self.running.is_none(), "an entry is whole before what can wait");
+        if let Some(damage) = self.backend.file().damage() {
+            return Err(damage.clone());
         }
-        self.leases.collect_garbage(budget.left()) || self.kv.can_sweep()
+        let version = self.kv.index().next_version();
+        if self.backend.install(&mut self.kv, &mut self.tail, version) {
+            self.is_published = false;
+            self.publish();
+        }
+        if self.kv.compactor().is_in_index() {
+            self.publish();
+            self.kv.sweep_index(self.views.holds(), budget);
+            self.is_published = false;
+            self.publish();
+        }
+        let feeds = self.backend.feed(&mut self.kv, &self.tail, budget)?;
+        let frees = self.backend.tend(&self.kv, &mut self.tail, budget);
+        let collects = self.leases.collect_garbage(budget.left());
+        Ok(feeds || frees || collects || self.kv.compactor().is_in_index())
+    }
+
+    /// Begins a checkpoint of everything so far. With `stores_freelist` the next start need not look for free pages.
+    ///
+    /// # Panics
+    /// If one is under way, or an entry is half applied.
+    pub fn begin_checkpoint(&mut self, seal: Seal, stores_freelist: bool) {
+        assert!(self.running.is_none(), "a checkpoint is of whole entries");
+        self.backend.begin(seal, &self.kv, &self.tail, stores_freelist);
+    }
+
+    /// True if no checkpoint is under way.
+    pub fn is_checkpoint_idle(&self) -> bool {
+        self.backend.is_idle()
+    }
+
+    /// The newest checkpoint that is durable.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.backend.checkpoint()
+    }
+
+    /// True if a compaction waits for a checkpoint.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.kv.compactor().wants_store().is_some()
+    }
+
+    /// Bytes of memory that changes take which no checkpoint has.
+    pub fn unsaved_bytes(&self) -> u64 {
+        self.backend.unsaved_bytes(&self.tail)
+    }
+
+    /// Bytes of memory that the tail takes: also what is stored and may still be read there.
+    pub fn tail_bytes(&self) -> u64 {
+        self.backend.tail_bytes(&self.tail)
+    }
+
+    /// Output: the next operation on the store's file.
+    pub fn poll_store_io(&mut self) -> Option<StoreIo> {
+        self.backend.poll_io()
+    }
+
+    /// Input: an operation on the store's file ended.
+    pub fn on_store_io_done(&mut self, ticket: StoreTicket, result: Result<(), IoFault>) {
+        self.backend.on_io_done(ticket, result);
+    }
+
+    /// What the commit that is under way is up to.
+    pub fn commit_state(&self) -> CommitState {
+        self.backend.commit_state()
+    }
+
+    /// Tries again to claim space for the store.
+    pub fn retry_store_claim(&mut self) {
+        self.backend.retry_claim();
+    }
+
+    /// The store, as it was committed last.
+    pub fn store(&self) -> &Store {
+        self.backend.store()
     }
 
     /// The state as it is now, for the log shard itself.
@@ -349,7 +475,7 @@ impl State {
         self.applied.1
     }
 
-    /// All backend mutations in order, as watches and checkpoints read them.
+    /// The backend mutations that are not in the store, in order, as watches and checkpoints read them.
     pub fn tail(&self) -> &Tail {
         &self.tail
     }
@@ -363,17 +489,11 @@ impl State {
         self.is_published = false;
     }
 
-    /// Gives back the space that deletions left in the database file.
-    pub fn defragment(&mut self) {
-        self.tail.defragment();
-        self.is_published = false;
-    }
-
     /// Whether a request of this cost still fits; see [`crate::mvcc::quota`]. One without cost always does.
     pub fn has_room(&self, cost: u64) -> bool {
         let Some(quota) = self.options.quota_bytes else {
             return true;
         };
-        cost == 0 || self.tail.db_size().saturating_add(cost) < quota
+        cost == 0 || self.backend.db_size(&self.tail).saturating_add(cost) < quota
     }
 }

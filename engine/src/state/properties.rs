@@ -12,6 +12,7 @@ use prost::Message;
 
 use super::model::{Keys, Model};
 use super::*;
+use crate::backend::testing::TestDisk;
 use crate::mvcc::{RangeAnswer, RangeRun, RangeStream};
 
 #[derive(Clone, Debug)]
@@ -168,20 +169,25 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Two states that must always agree: one applies at once and is swept, the other goes in tiny slices, unswept.
+/// Two states that must always agree: one applies at once, is swept and saved, the other goes in tiny slices, unswept and
+/// unsaved.
 struct Pair {
+    disk: TestDisk,
     whole: State,
     sliced: State,
+    sliced_disk: TestDisk,
     model: Model,
     next: u64,
 }
 
 impl Pair {
     fn new() -> Self {
-        let new = || State::new(StateOptions::default());
+        let (disk, sliced_disk) = (TestDisk::default(), TestDisk::default());
         Pair {
-            whole: new(),
-            sliced: new(),
+            whole: disk.state(StateOptions::default()),
+            disk,
+            sliced: sliced_disk.state(StateOptions::default()),
+            sliced_disk,
             model: Model::new(),
             next: 0,
         }
@@ -296,9 +302,23 @@ impl Pair {
                 assert_eq!(result.map(|_| ()), self.model.revoke(id));
             }
             Command::Sweep(units) => {
-                self.whole.sweep(&mut Budget::new(units));
+                self.disk.step(&mut self.whole, units);
             }
         }
+    }
+
+    /// Goes on with what the store gives back.
+    fn reopen(&mut self) {
+        self.disk.checkpoint(&mut self.whole);
+        let (size, in_use) = {
+            let view = self.whole.view();
+            (view.db_size(), view.db_size_in_use())
+        };
+        let store = self.disk.reopen();
+        let restored = State::restore(StateOptions::default(), store, &mut |_| {});
+        self.whole = restored.unwrap().state;
+        assert_eq!(self.whole.view().db_size(), size);
+        assert_eq!(self.whole.view().db_size_in_use(), in_use);
     }
 
     fn check(&self) {
@@ -417,12 +437,18 @@ proptest! {
                 prop_assert_eq!(answer, pair.model.range(request));
             }
         }
-        while pair.whole.sweep(&mut Budget::unlimited()) {}
-        while pair.sliced.sweep(&mut Budget::new(1)) {}
+        pair.disk.settle(&mut pair.whole, usize::MAX);
+        pair.sliced_disk.settle(&mut pair.sliced, 1);
         pair.check();
         let hashes = |state: &State| state.view().compaction_hashes().copied().collect::<Vec<_>>();
         let (whole, sliced) = (hashes(&pair.whole), hashes(&pair.sliced));
         // Compactions that came while another one was being swept are not remembered.
         prop_assert!(sliced.iter().all(|hash| whole.contains(hash)));
+        pair.reopen();
+        pair.check();
+        for (_, request) in &steps {
+            let answer = pair.whole.view().range(request).map(|answer| answer.into_response());
+            prop_assert_eq!(answer, pair.model.range(request));
+        }
     }
 }

@@ -5,9 +5,11 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::InternalRaftRequest;
 
 use super::*;
+use crate::backend::testing::TestDisk;
 
 /// A state with a log position.
 struct Bench {
+    disk: TestDisk,
     state: State,
     next: u64,
 }
@@ -18,8 +20,10 @@ impl Bench {
     }
 
     fn with(options: StateOptions) -> Self {
+        let disk = TestDisk::default();
         Bench {
-            state: State::new(options),
+            state: disk.state(options),
+            disk,
             next: 1,
         }
     }
@@ -127,7 +131,7 @@ impl Bench {
     }
 
     fn sweep(&mut self) {
-        while self.state.sweep(&mut Budget::unlimited()) {}
+        self.disk.settle(&mut self.state, usize::MAX);
     }
 
     fn get(&self, key: &str, revision: i64) -> Result<Option<String>, RequestError> {
@@ -293,11 +297,9 @@ fn revoking_deletes_keys_in_order_in_one_revision() {
     let changes = bench.state.view().changes(7);
     let keys: Vec<(i64, bool, Bytes)> = changes
         .map(|change| {
-            (
-                change.revision.sub,
-                change.tombstone,
-                crate::mvcc::key_of(change.pair),
-            )
+            let change = change.unwrap();
+            let key = crate::mvcc::key_of(&change.pair.to_bytes());
+            (change.revision.sub, change.tombstone, key)
         })
         .collect();
     assert_eq!(
@@ -492,7 +494,7 @@ fn compaction_bounds_reads() {
 }
 
 #[test]
-fn a_compaction_gives_memory_back() {
+fn a_compaction_gives_space_back() {
     let mut bench = Bench::new();
     let value = "x".repeat(1000);
     for _ in 0..2000 {
@@ -502,9 +504,7 @@ fn a_compaction_gives_memory_back() {
     bench.compact(2001).unwrap();
     bench.sweep();
     assert!(bench.state.view().db_size_in_use() * 20 < full);
-    assert_eq!(bench.state.view().db_size(), full);
-    bench.state.defragment();
-    assert!(bench.state.view().db_size() * 20 < full);
+    assert!(bench.state.view().db_size() >= full, "a file does not shrink by itself");
 }
 
 #[test]
@@ -691,7 +691,7 @@ fn changes_stop_before_an_entry_that_is_being_applied() {
             .state
             .view()
             .changes(from)
-            .map(|change| change.revision.main)
+            .map(|change| change.unwrap().revision.main)
             .collect::<Vec<_>>()
     };
     assert_eq!((seen(&bench, 0), seen(&bench, 4)), (vec![2, 3, 4], vec![4]));
@@ -713,7 +713,8 @@ fn previous_pairs_are_found_until_they_are_compacted() {
             .state
             .view()
             .pair_at(b"a", at)
-            .map(crate::mvcc::value_of)
+            .unwrap()
+            .map(|pair| crate::mvcc::value_of(&pair.to_bytes()))
     };
     assert_eq!(
         (value(&bench, 1), value(&bench, 2), value(&bench, 9)),
@@ -726,7 +727,7 @@ fn previous_pairs_are_found_until_they_are_compacted() {
 #[test]
 #[should_panic(expected = "entry 5 after entry 5")]
 fn an_entry_is_applied_once() {
-    let mut state = State::new(StateOptions::default());
+    let mut state = TestDisk::default().state(StateOptions::default());
     state.skip(LogIndex(5), Term(1));
     state.start(LogIndex(5), Term(1), None);
 }

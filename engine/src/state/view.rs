@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proto::etcdserverpb::{AlarmMember, RangeRequest, TxnRequest, TxnResponse};
 
 use super::{RequestError, State};
+use crate::backend::PairRef;
 use crate::lease::Leases;
 use crate::mvcc::{self, CompactionHash, HashKv, HashRun, RangeAnswer, RangeRun, Reader};
 use crate::types::{Budget, LeaseId, LogIndex};
@@ -52,7 +53,7 @@ impl<'a> View<'a> {
 
     /// The key space, for runs that take slices ([`RangeRun`], [`HashRun`]).
     pub fn reader(&self) -> Reader<'a> {
-        self.state.kv.reader(&self.state.tail)
+        self.state.reader()
     }
 
     /// Answers a range at once.
@@ -67,7 +68,10 @@ impl<'a> View<'a> {
 
     /// The encoded pair of `key` at main revision `revision`, if it lived then and that can still be told: a watch
     /// event's previous pair.
-    pub fn pair_at(&self, key: &[u8], revision: i64) -> Option<&'a Bytes> {
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
+    pub fn pair_at(&self, key: &[u8], revision: i64) -> Result<Option<PairRef<'a>>, RequestError> {
         self.reader().pair_at(key, revision)
     }
 
@@ -75,7 +79,7 @@ impl<'a> View<'a> {
     ///
     /// Complete if `from` is not below the compact revision.
     pub fn changes(&self, from: i64) -> Changes<'a> {
-        Changes::new(self.state.tail().view(), from, self.revision())
+        Changes::new(self.reader(), from)
     }
 
     /// Answers a transaction of ranges ([`mvcc::check::is_read_only`]) at once.
@@ -148,11 +152,11 @@ impl<'a> View<'a> {
 
     /// Bytes that the database file takes, as quota, Status and metrics count them.
     pub fn db_size(&self) -> u64 {
-        self.state.tail.db_size()
+        self.state.backend.db_size(&self.state.tail)
     }
 
     /// Bytes of the database file that hold something.
     pub fn db_size_in_use(&self) -> u64 {
-        self.state.tail.db_size_in_use()
+        self.state.backend.db_size_in_use(&self.state.tail)
     }
 }

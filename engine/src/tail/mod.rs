@@ -6,19 +6,18 @@
 //! bucket exactly as `storage` documents them.
 //!
 //! ```text
-//!   position:  0        1         2          3       ...
-//!            [ pair 2_0 | pair 3_0 | lease L | pair 4_0 | ...     chunks of CHUNK_LEN slots, in order
+//!   position:   ...        1         2          3       ...
+//!   in the store <-|  [ pair 2_0 | pair 3_0 | lease L | pair 4_0 | ...     chunks of CHUNK_LEN slots, in order
+//!                  first                                      end
 //!   directory: table -> blocks -> chunks, copied where it changes, so that readers on any core walk it without a lock
 //! ```
 //!
 //! Invariants:
 //! - positions only grow and never come back; pairs stand in revision order;
-//! - a forgotten position (compacted away) reads as `None` for ever; a chunk with nothing left gives its memory back;
-//! - a position is forgotten only once no pinned state can reach it: whoever compacts sees to that;
-//! - `size` counts what a bbolt file with these pairs would take, so that the quota, Status and metrics agree.
+//! - what stands before `first` is in the store; it is forgotten here, a chunk at a time, only once no pinned state can
+//!   reach it: [`crate::backend`] sees to that.
 //!
-//! Until checkpoints exist the tail begins at the first entry and is the only value store. Owned by
-//! [`crate::state::State`] on the log shard; others read it through [`TailView`]s.
+//! Owned by [`crate::state::State`] on the log shard; others read it through [`TailView`]s.
 
 mod chunk;
 mod directory;
@@ -29,19 +28,31 @@ mod view;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 
 pub use mutation::{Bucket, Mutation, Record, meta};
 pub use view::TailView;
 pub(crate) use view::{TailGuard, TailReader};
 
-use chunk::{CHUNK_LEN, Chunk, SlotSet, Slots, new_slots};
+use chunk::{CHUNK_LEN, Slots, new_slots};
 use directory::Directory;
-use size::Size;
 
-/// Place of a mutation in the tail; counts from 0 at the first entry of the store.
+/// Place of a mutation in the tail; counts from 0 at the first entry of the store. An index that was read from the store
+/// has 0 for all that stands there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TailPosition(pub u64);
+
+impl TailPosition {
+    /// Of what was never in the tail of this run, only in the store.
+    pub const STORED: TailPosition = TailPosition(0);
+}
+
+/// Sums over all mutations that were ever appended; a difference of two is what stands between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TailSize {
+    /// What a bbolt file takes for them.
+    pub file_bytes: u64,
+    pub memory_bytes: u64,
+}
 
 /// The run of mutations. See the module text.
 #[derive(Debug)]
@@ -51,20 +62,17 @@ pub struct Tail {
     shared: Arc<ArcSwap<Directory>>,
     /// Slots of the last chunk.
     filling: Slots,
+    /// Everything before it is in the store.
+    first: u64,
+    /// Everything before it is forgotten; a chunk's first position.
+    kept: u64,
     next: u64,
-    size: Size,
+    size: TailSize,
 }
 
 impl Default for Tail {
     fn default() -> Self {
-        let directory = Arc::new(Directory::default());
-        Tail {
-            shared: Arc::new(ArcSwap::new(Arc::clone(&directory))),
-            directory,
-            filling: Arc::new([]),
-            next: 0,
-            size: Size::default(),
-        }
+        Tail::beginning_at(0)
     }
 }
 
@@ -73,30 +81,52 @@ impl Tail {
         Tail::default()
     }
 
+    /// A tail behind a store that holds something, so that no position is [`TailPosition::STORED`].
+    pub fn behind_store() -> Self {
+        Tail::beginning_at(1)
+    }
+
+    fn beginning_at(block_count: u64) -> Self {
+        let directory = Arc::new(Directory::behind(block_count));
+        let first = directory.first();
+        Tail {
+            shared: Arc::new(ArcSwap::new(Arc::clone(&directory))),
+            directory,
+            filling: Arc::new([]),
+            first,
+            kept: first,
+            next: first,
+            size: TailSize::default(),
+        }
+    }
+
     /// Appends one mutation and says where it stands.
     pub fn push(&mut self, mutation: Mutation) -> TailPosition {
         let position = TailPosition(self.next);
         if self.next.is_multiple_of(CHUNK_LEN as u64) {
             self.filling = new_slots();
-            let chunk = Chunk::Dense(Arc::clone(&self.filling));
-            self.change(|directory| directory.push(chunk));
+            let slots = Arc::clone(&self.filling);
+            self.change(|directory| directory.push(slots));
         }
         self.next += 1;
-        self.size.add(&mutation);
+        self.size.file_bytes += size::file_bytes(&mutation);
+        self.size.memory_bytes += size::memory_bytes(&mutation);
         let slot = (position.0 % CHUNK_LEN as u64) as usize;
         let former = self.filling[slot].set(mutation);
         debug_assert!(former.is_ok(), "a position is filled once");
         position
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Directory)) {
-        change(Arc::make_mut(&mut self.directory));
+    fn change<T>(&mut self, change: impl FnOnce(&mut Directory) -> T) -> T {
+        let result = change(Arc::make_mut(&mut self.directory));
         self.shared.store(Arc::clone(&self.directory));
+        result
     }
 
-    /// All mutations so far.
+    /// All mutations that are not in the store.
     pub fn view(&self) -> TailView<'_> {
-        TailView::new(&self.directory, TailPosition(self.next))
+        let (first, end) = (TailPosition(self.first), self.end());
+        TailView::new(&self.directory, first, end)
     }
 
     /// For readers on other threads.
@@ -104,51 +134,44 @@ impl Tail {
         TailReader(Arc::clone(&self.shared))
     }
 
-    /// The mutation at `position`, unless it was forgotten.
+    /// The mutation at `position`, unless it is in the store.
     pub fn get(&self, position: TailPosition) -> Option<&Mutation> {
         self.view().get(position)
     }
 
-    /// The encoded `mvccpb.KeyValue` at `position`, if a pair stands there.
-    pub fn pair(&self, position: TailPosition) -> Option<&Bytes> {
-        self.view().pair(position)
+    /// From now on everything before `first` is read from the store, by states published from now on.
+    pub fn begin_at(&mut self, first: TailPosition) {
+        assert!(
+            (self.first..=self.next).contains(&first.0),
+            "the tail begins at {}, not within {}..={}",
+            first.0,
+            self.first,
+            self.next
+        );
+        self.first = first.0;
     }
 
-    /// Drops mutations that a compaction has made unreachable, also from every pinned state. All stand in one chunk
-    /// ([`Tail::share_chunk`]).
-    pub fn forget(&mut self, positions: &[TailPosition]) {
-        let Some(first) = positions.first() else {
-            return;
-        };
-        let mut dead = SlotSet::default();
-        for position in positions {
-            assert!(Tail::share_chunk(*first, *position));
-            if let Some(mutation) = self.view().get(*position) {
-                let bytes = size::element_bytes(mutation);
-                self.size.remove(bytes);
-                dead.insert((position.0 % CHUNK_LEN as u64) as usize);
-            }
+    /// Gives the memory of one chunk back that stands wholly before `limit`; false if there is none left. All of it is in
+    /// the store, and no pinned state begins before `limit`.
+    pub fn forget_before(&mut self, limit: TailPosition) -> bool {
+        let end = self.kept + CHUNK_LEN as u64;
+        if end > limit.0 {
+            return false;
         }
-        let Some((chunk, _)) = self.directory.locate(first.0).filter(|_| !dead.is_empty()) else {
-            return;
-        };
-        let is_filling = first.0 / CHUNK_LEN as u64 == self.next / CHUNK_LEN as u64;
-        let left = match is_filling {
-            true => {
-                self.filling = chunk.refilled_without(&dead);
-                Chunk::Dense(Arc::clone(&self.filling))
-            }
-            false => chunk.without(&dead),
-        };
-        self.change(|directory| {
-            directory.replace(first.0, left);
+        assert!(
+            limit.0 <= self.first,
+            "only what is stored is forgotten: up to {}, not {}",
+            self.first,
+            limit.0
+        );
+        let kept = std::mem::replace(&mut self.kept, end);
+        let forgotten = self.change(|directory| {
+            let slots = directory.take(kept);
             directory.drop_front();
+            slots
         });
-    }
-
-    /// True if two positions are forgotten together, for the price of one.
-    pub fn share_chunk(one: TailPosition, other: TailPosition) -> bool {
-        one.0 / CHUNK_LEN as u64 == other.0 / CHUNK_LEN as u64
+        drop(forgotten);
+        true
     }
 
     /// The position that the next mutation will get.
@@ -156,24 +179,16 @@ impl Tail {
         TailPosition(self.next)
     }
 
-    /// Bytes that the database file takes: never shrinks, as a bbolt file does not, until [`Tail::defragment`].
-    pub fn db_size(&self) -> u64 {
-        self.size.allocated()
-    }
-
-    /// Bytes of the database file that hold something.
-    pub fn db_size_in_use(&self) -> u64 {
-        self.size.in_use()
-    }
-
-    /// Gives back what deletions left free.
-    pub fn defragment(&mut self) {
-        self.size.defragment();
+    /// Of all mutations so far.
+    pub fn size(&self) -> TailSize {
+        self.size
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::types::Revision;
 
@@ -185,118 +200,83 @@ mod tests {
         }
     }
 
-    fn filled(count: i64) -> Tail {
+    fn filled(count: u64) -> Tail {
         let mut tail = Tail::new();
         for main in 0..count {
-            tail.push(pair(main, 10));
+            tail.push(pair(main as i64, 10));
         }
         tail
     }
 
-    fn forget(tail: &mut Tail, positions: std::ops::Range<u64>) {
-        let positions: Vec<TailPosition> = positions.map(TailPosition).collect();
-        for chunk in positions.chunk_by(|a, b| Tail::share_chunk(*a, *b)) {
-            tail.forget(chunk);
-        }
-    }
-
     const CHUNK: u64 = CHUNK_LEN as u64;
+
+    /// Everything before `first` is stored and forgotten.
+    fn store(tail: &mut Tail, first: u64) {
+        tail.begin_at(TailPosition(first));
+        while tail.forget_before(TailPosition(first)) {}
+    }
 
     #[test]
     fn positions_stay_after_forgetting() {
         let count = 200 * CHUNK + 5;
-        let mut tail = filled(count as i64);
-        forget(&mut tail, 0..150 * CHUNK + 7);
+        let mut tail = filled(count);
+        let first = 150 * CHUNK + 7;
+        store(&mut tail, first);
         assert!(tail.directory.first() > 0, "the front was dropped");
-        assert!(tail.get(TailPosition(3)).is_none());
-        let after = TailPosition(150 * CHUNK + 7);
-        assert!(tail.pair(after).is_some());
-        assert_eq!(tail.view().next_from(TailPosition(0)).unwrap().0, after);
+        assert!(tail.get(TailPosition(first - 1)).is_none());
+        assert!(tail.view().pair(TailPosition(first)).is_some());
         assert_eq!(tail.push(pair(count as i64, 1)), TailPosition(count));
-        let last = tail.view().next_from(TailPosition(count)).unwrap().0;
-        assert_eq!(last, TailPosition(count));
+        store(&mut tail, count + 1);
+        assert!(tail.get(TailPosition(count)).is_none());
+        assert_eq!(tail.push(pair(count as i64, 1)), TailPosition(count + 1));
+        assert!(tail.get(TailPosition(count + 1)).is_some());
     }
 
     #[test]
-    fn a_hole_in_the_middle_gives_its_memory_back() {
-        let mut tail = filled(3 * CHUNK as i64);
-        forget(&mut tail, CHUNK..2 * CHUNK);
-        assert!(tail.directory.locate(CHUNK).unwrap().0.is_empty());
-        let behind = TailPosition(2 * CHUNK);
-        let view = tail.view();
-        assert_eq!(view.next_from(TailPosition(CHUNK)).unwrap().0, behind);
-        let sought = view.seek(Revision::new(CHUNK as i64 + 3, 0));
-        assert_eq!(view.next_from(sought).unwrap().0, behind);
-    }
-
-    #[test]
-    fn forgetting_everything_and_again_is_harmless() {
-        let mut tail = filled(CHUNK as i64);
-        let in_use = Tail::new().db_size_in_use();
-        for _ in 0..2 {
-            forget(&mut tail, 0..CHUNK);
-            assert_eq!(tail.db_size_in_use(), in_use);
-        }
-        assert!(tail.view().next_from(TailPosition(0)).is_none());
-        tail.push(pair(9999, 1));
-        let only = tail.view().next_from(TailPosition(0)).unwrap().0;
-        assert_eq!(only, TailPosition(CHUNK));
-    }
-
-    #[test]
-    fn the_chunk_that_is_being_filled_forgets_too() {
-        let mut tail = filled(10);
-        forget(&mut tail, 0..9);
-        assert!(tail.get(TailPosition(8)).is_none() && tail.get(TailPosition(9)).is_some());
-        assert_eq!(tail.push(pair(10, 1)), TailPosition(10));
-        assert!(tail.get(TailPosition(10)).is_some());
+    fn a_tail_behind_a_store_has_no_stored_position() {
+        let mut tail = Tail::behind_store();
+        assert!(tail.push(pair(9, 1)) > TailPosition::STORED);
+        assert!(tail.get(TailPosition::STORED).is_none());
+        assert!(!tail.forget_before(TailPosition::STORED));
     }
 
     /// A directory that a reader holds keeps what it had, and shows what is appended.
     #[test]
     fn a_held_directory_loses_nothing() {
-        let mut tail = filled(2 * CHUNK as i64 + 9);
+        let mut tail = filled(2 * CHUNK + 9);
         let guard = tail.reader().load();
         let end = tail.end();
-        forget(&mut tail, 0..CHUNK + 5);
-        let view = guard.view(end);
+        store(&mut tail, CHUNK + 5);
+        let view = guard.view(TailPosition(0), end);
         assert!((0..end.0).all(|p| view.pair(TailPosition(p)).is_some()));
-        assert!(view.next_from(end).is_none());
+        assert!(view.pair(end).is_none());
+        assert!(tail.directory.get(CHUNK - 1).is_none() && tail.directory.get(CHUNK).is_some());
     }
 
     #[test]
-    fn seek_skips_other_buckets() {
+    fn seek_skips_other_buckets_and_what_is_stored() {
         let mut tail = Tail::new();
         tail.push(pair(2, 1));
         tail.push(Mutation::delete(Bucket::Lease, Bytes::from_static(b"x")));
         tail.push(pair(5, 1));
-        let view = tail.view();
-        let position = view.seek(Revision::new(3, 0));
-        assert_eq!(view.pair(TailPosition(2)), {
-            let found = view.next_from(TailPosition(position.0.max(2)));
-            found.and_then(|(_, mutation)| mutation.value())
-        });
-        assert!(position.0 > 0 && position.0 <= 2);
-        assert_eq!(view.seek(Revision::new(6, 0)), tail.end());
-        assert_eq!(view.seek(Revision::new(0, 0)), TailPosition(0));
+        let sought = |tail: &Tail, main| tail.view().seek(Revision::new(main, 0));
+        assert!((1..=2).contains(&sought(&tail, 3).0));
+        assert_eq!(sought(&tail, 6), tail.end());
+        assert_eq!(sought(&tail, 0), TailPosition(0));
+        tail.begin_at(TailPosition(2));
+        assert_eq!(sought(&tail, 0), TailPosition(2));
     }
 
     #[test]
-    fn sizes_follow_pushes_forgets_and_defragmentation() {
+    fn sizes_are_what_a_file_takes() {
         let mut tail = Tail::new();
-        let empty = tail.db_size();
         for main in 0..100 {
             tail.push(pair(main, 10_000));
         }
-        let full = tail.db_size();
-        assert!(
-            full > empty + 1_000_000 && full < empty + 1_300_000,
-            "{full}"
-        );
-        forget(&mut tail, 0..90);
-        assert_eq!(tail.db_size(), full);
-        assert!(tail.db_size_in_use() < empty + 130_000);
-        tail.defragment();
-        assert_eq!(tail.db_size(), tail.db_size_in_use());
+        let large = tail.size().file_bytes;
+        assert_eq!(large, 100 * 3 * 4096);
+        tail.push(pair(100, 300));
+        assert_eq!(tail.size().file_bytes - large, (16 + 17 + 300) * 100 / 90);
+        assert!(tail.size().memory_bytes > 1_000_000);
     }
 }

@@ -5,22 +5,23 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 
-use super::chunk::CHUNK_LEN;
 use super::directory::Directory;
 use super::{Mutation, TailPosition};
 use crate::types::Revision;
 
-/// The mutations up to an end. Copied about; lives as long as a borrow of the tail or a guard of its directory.
+/// The mutations from a first one up to an end. Copied about; lives as long as a borrow of the tail or a guard of its
+/// directory.
 #[derive(Clone, Copy, Debug)]
 pub struct TailView<'a> {
     directory: &'a Directory,
+    first: TailPosition,
     end: TailPosition,
 }
 
 /// A tail's newest directory, for readers on other threads.
 ///
 /// It may be newer than the pinned state that a reader has. That does no harm: mutations are only added behind the
-/// state's end, and forgotten only once no pin can reach them ([`super::Tail::forget`]).
+/// state's end, and forgotten only once no pin can reach them ([`super::Tail::forget_before`]).
 #[derive(Clone, Debug)]
 pub(crate) struct TailReader(pub(super) Arc<ArcSwap<Directory>>);
 
@@ -36,20 +37,26 @@ impl TailReader {
 }
 
 impl TailGuard {
-    pub(crate) fn view(&self, end: TailPosition) -> TailView<'_> {
-        TailView::new(&self.0, end)
+    pub(crate) fn view(&self, first: TailPosition, end: TailPosition) -> TailView<'_> {
+        TailView::new(&self.0, first, end)
     }
 }
 
 impl<'a> TailView<'a> {
-    pub(super) fn new(directory: &'a Directory, end: TailPosition) -> Self {
-        TailView { directory, end }
+    pub(super) fn new(directory: &'a Directory, first: TailPosition, end: TailPosition) -> Self {
+        TailView {
+            directory,
+            first,
+            end,
+        }
     }
 
-    /// The mutation at `position`, unless it was forgotten.
+    /// The mutation at `position`; `None` before the first one, where the store has it.
     pub fn get(&self, position: TailPosition) -> Option<&'a Mutation> {
-        let (chunk, slot) = self.directory.locate(position.0)?;
-        chunk.get(slot)
+        if position < self.first || position >= self.end {
+            return None;
+        }
+        self.directory.get(position.0)
     }
 
     /// The encoded `mvccpb.KeyValue` at `position`, if a pair stands there.
@@ -60,24 +67,9 @@ impl<'a> TailView<'a> {
         }
     }
 
-    /// The first mutation at or after `from` that was not forgotten.
-    pub fn next_from(&self, from: TailPosition) -> Option<(TailPosition, &'a Mutation)> {
-        let mut at = from.0.max(self.directory.first());
-        while at < self.end.0 {
-            let (chunk, slot) = self.directory.locate(at)?;
-            let start = at - slot as u64;
-            if let Some((slot, mutation)) = chunk.first_from(slot) {
-                let found = TailPosition(start + slot as u64);
-                return (found < self.end).then_some((found, mutation));
-            }
-            at = start + CHUNK_LEN as u64;
-        }
-        None
-    }
-
     /// Where the first pair with a revision of at least `revision` stands, or the end. Feeds watches that catch up.
     pub fn seek(&self, revision: Revision) -> TailPosition {
-        let (mut low, mut high) = (self.directory.first(), self.end.0);
+        let (mut low, mut high) = (self.first.0, self.end.0);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.next_pair(TailPosition(middle)) {
@@ -88,14 +80,19 @@ impl<'a> TailView<'a> {
         TailPosition(low)
     }
 
-    fn next_pair(&self, mut from: TailPosition) -> Option<(TailPosition, Revision)> {
-        while let Some((position, mutation)) = self.next_from(from) {
-            if let Mutation::Pair { revision, .. } = mutation {
-                return Some((position, *revision));
+    fn next_pair(&self, from: TailPosition) -> Option<(TailPosition, Revision)> {
+        (from.0..self.end.0).find_map(|position| {
+            let position = TailPosition(position);
+            match self.get(position)? {
+                Mutation::Pair { revision, .. } => Some((position, *revision)),
+                Mutation::Record(_) => None,
             }
-            from = TailPosition(position.0 + 1);
-        }
-        None
+        })
+    }
+
+    /// The position of the first mutation that is here.
+    pub fn first(&self) -> TailPosition {
+        self.first
     }
 
     /// The position behind the last mutation.

@@ -7,8 +7,8 @@
 //!                                              \--hold(revision)--> Hold -----------------------/
 //! ```
 //!
-//! A [`PinnedView`] is one whole state: index, tail up to the state's end, and plain numbers. It keeps the pages it can
-//! reach from being used again and the pairs it can reach from being forgotten, so it is held for a slice (a turn of an
+//! A [`PinnedView`] is one whole state: index, tail up to the state's end, the store's tree, and plain numbers. It keeps the
+//! pages it can reach, in memory and in the file, from being used again and the pairs it can reach from being forgotten, so it is held for a slice (a turn of an
 //! executor), never across a wait. A read that takes longer keeps a revision and a key and pins anew for each slice; if
 //! it has promised its length it takes a [`Hold`] on its revision besides.
 //!
@@ -32,11 +32,12 @@ use std::sync::Arc;
 
 pub use note::AlarmFlags;
 pub(crate) use note::Note;
-pub use pinned::{Changes, KeyChange, PinnedView};
+pub use pinned::{Changes, PinnedView};
 pub use raft_facts::RaftFacts;
 
 pub use crate::mvcc::Hold;
 
+use crate::backend::StoreFile;
 use crate::index::{IndexReader, IndexReaders, IndexStay};
 use crate::mvcc::HoldTable;
 use crate::tail::TailReader;
@@ -53,14 +54,16 @@ pub struct Views {
 #[derive(Debug)]
 struct Shared {
     tail: TailReader,
+    store: Arc<StoreFile>,
     facts: SharedFacts,
     holds: HoldTable,
 }
 
 impl Views {
-    pub(crate) fn new(index: IndexReaders, tail: TailReader) -> Self {
+    pub(crate) fn new(index: IndexReaders, tail: TailReader, store: Arc<StoreFile>) -> Self {
         let shared = Shared {
             tail,
+            store,
             facts: SharedFacts::default(),
             holds: HoldTable::default(),
         };
@@ -102,7 +105,7 @@ impl ViewReader {
         let facts = self.shared.facts.load();
         let pages = self.index.pin();
         let pages = pages.expect("a state publishes itself before it gives out readers");
-        PinnedView::new(facts, pages, &self.shared.tail)
+        PinnedView::new(facts, pages, &self.shared.tail, &self.shared.store)
     }
 
     /// Pins the newest published state for as long as the answer lives, across waits. Only for what must read one state
@@ -136,7 +139,12 @@ pub struct StayingView {
 impl StayingView {
     /// The state that was pinned.
     pub fn view(&self) -> PinnedView<'_> {
-        PinnedView::new(self.facts, self.pages.snapshot(), &self.shared.tail)
+        PinnedView::new(
+            self.facts,
+            self.pages.snapshot(),
+            &self.shared.tail,
+            &self.shared.store,
+        )
     }
 
     /// Ends the pin.

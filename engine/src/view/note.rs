@@ -19,7 +19,11 @@ pub(super) enum Number {
     AppliedTerm,
     DbSize,
     DbSizeInUse,
+    TailFirst,
     TailEnd,
+    /// Where bucket `key` begins in the store: two words.
+    StoreTree,
+    StoreTreeRest,
     Alarms,
 }
 
@@ -42,7 +46,9 @@ pub(crate) struct Note {
     pub(crate) applied_term: u64,
     pub(crate) db_size: u64,
     pub(crate) db_size_in_use: u64,
+    pub(crate) tail_first: u64,
     pub(crate) tail_end: u64,
+    pub(crate) store_tree: [u64; 2],
     pub(crate) alarms: AlarmFlags,
 }
 
@@ -78,7 +84,10 @@ impl Note {
             (Number::AppliedTerm, self.applied_term),
             (Number::DbSize, self.db_size),
             (Number::DbSizeInUse, self.db_size_in_use),
+            (Number::TailFirst, self.tail_first),
             (Number::TailEnd, self.tail_end),
+            (Number::StoreTree, self.store_tree[0]),
+            (Number::StoreTreeRest, self.store_tree[1]),
             (Number::Alarms, self.alarms.0),
         ];
         let mut note = [0; NOTE_LEN];

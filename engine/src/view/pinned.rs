@@ -2,14 +2,15 @@
 
 use std::cell::OnceCell;
 
-use bytes::Bytes;
 use proto::etcdserverpb::{RangeRequest, TxnRequest, TxnResponse};
 
 use super::note::{self, AlarmFlags, Number};
 use super::raft_facts::RaftFacts;
+use crate::backend::{KeyChange, PairCursor, PairRef, Pairs, StoreFile, StoreSide};
 use crate::index::IndexSnapshot;
 use crate::mvcc::{self, RangeAnswer, RangeRun, Reader, RequestError};
-use crate::tail::{Mutation, TailGuard, TailPosition, TailReader, TailView};
+use crate::store::Tree;
+use crate::tail::{TailGuard, TailPosition, TailReader};
 use crate::types::{Budget, LogIndex, Revision, Term};
 
 /// The newest whole state at the time of the pin. None of it changes while this lives.
@@ -20,15 +21,22 @@ pub struct PinnedView<'a> {
     tail: &'a TailReader,
     /// Loaded when it is first needed.
     tail_guard: OnceCell<TailGuard>,
+    store: &'a StoreFile,
 }
 
 impl<'a> PinnedView<'a> {
-    pub(super) fn new(facts: RaftFacts, pages: IndexSnapshot<'a>, tail: &'a TailReader) -> Self {
+    pub(super) fn new(
+        facts: RaftFacts,
+        pages: IndexSnapshot<'a>,
+        tail: &'a TailReader,
+        store: &'a StoreFile,
+    ) -> Self {
         PinnedView {
             facts,
             pages,
             tail,
             tail_guard: OnceCell::new(),
+            store,
         }
     }
 
@@ -102,16 +110,19 @@ impl<'a> PinnedView<'a> {
         self.facts.is_learner
     }
 
-    fn tail(&self) -> TailView<'_> {
+    fn pairs(&self) -> Pairs<'_> {
         let guard = self.tail_guard.get_or_init(|| self.tail.load());
-        guard.view(TailPosition(self.number(Number::TailEnd)))
+        let position = |place| TailPosition(self.number(place));
+        let tail = guard.view(position(Number::TailFirst), position(Number::TailEnd));
+        let tree = [Number::StoreTree, Number::StoreTreeRest].map(|place| self.number(place));
+        StoreSide::new(self.store, Tree::from_words(tree)).pairs(tail)
     }
 
     /// The key space, for runs that take slices ([`RangeRun`], [`mvcc::RangeStream`], [`mvcc::HashRun`]).
     pub fn reader(&self) -> Reader<'_> {
         Reader {
             index: self.pages.reading(),
-            tail: self.tail(),
+            pairs: self.pairs(),
             revision: self.revision(),
             compact_revision: self.compact_revision(),
         }
@@ -137,7 +148,10 @@ impl<'a> PinnedView<'a> {
 
     /// The encoded pair of `key` at main revision `revision`, if it lived then and that can still be told: a watch
     /// event's previous pair.
-    pub fn pair_at(&self, key: &[u8], revision: i64) -> Option<&Bytes> {
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
+    pub fn pair_at(&self, key: &[u8], revision: i64) -> Result<Option<PairRef<'_>>, RequestError> {
         self.reader().pair_at(key, revision)
     }
 
@@ -145,57 +159,36 @@ impl<'a> PinnedView<'a> {
     ///
     /// Complete if `from` is not below the compact revision.
     pub fn changes(&self, from: i64) -> Changes<'_> {
-        Changes::new(self.tail(), from, self.revision())
+        Changes::new(self.reader(), from)
     }
 }
 
-/// One change of a key: what a watch event is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyChange<'a> {
-    pub revision: Revision,
-    /// True if the key was deleted.
-    pub tombstone: bool,
-    /// Encoded `mvccpb.KeyValue`; a tombstone's has only the key.
-    pub pair: &'a Bytes,
-}
-
-/// The changes of keys in order; only those of whole entries.
-#[derive(Clone, Debug)]
+/// The changes of keys in order; only those of whole entries. Each is an error if the store's file is damaged.
+#[derive(Debug)]
 pub struct Changes<'a> {
-    tail: TailView<'a>,
-    next: TailPosition,
+    pairs: PairCursor<'a>,
     newest: i64,
 }
 
 impl<'a> Changes<'a> {
-    /// From main revision `from` to `newest`.
-    pub(crate) fn new(tail: TailView<'a>, from: i64, newest: i64) -> Self {
-        let next = tail.seek(Revision::new(from, 0));
-        Changes { tail, next, newest }
+    /// From main revision `from` on.
+    pub(crate) fn new(reader: Reader<'a>, from: i64) -> Self {
+        Changes {
+            pairs: reader.walk(Revision::new(from.max(0), 0)),
+            newest: reader.revision,
+        }
     }
 }
 
 impl<'a> Iterator for Changes<'a> {
-    type Item = KeyChange<'a>;
+    type Item = Result<KeyChange<'a>, RequestError>;
 
-    fn next(&mut self) -> Option<KeyChange<'a>> {
-        while let Some((position, mutation)) = self.tail.next_from(self.next) {
-            self.next = TailPosition(position.0 + 1);
-            if let Mutation::Pair {
-                revision,
-                tombstone,
-                pair,
-            } = mutation
-            {
-                // Behind the newest whole entry may stand one that is being applied.
-                let whole = revision.main <= self.newest;
-                return whole.then_some(KeyChange {
-                    revision: *revision,
-                    tombstone: *tombstone,
-                    pair,
-                });
-            }
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.pairs.next().transpose()?;
+        // Behind the newest whole entry may stand one that is being applied.
+        match found {
+            Ok(change) if change.revision.main > self.newest => None,
+            found => Some(found),
         }
-        None
     }
 }

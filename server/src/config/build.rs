@@ -106,6 +106,9 @@ impl Builder {
             heartbeat_interval: Duration::from_millis(checked.heartbeat_ms),
             election_timeout: Duration::from_millis(checked.election_ms),
             snapshot_count: self.set.unsigned("snapshot-count"),
+            snapshot_catch_up_entry_count: saturate(self.set.unsigned("snapshot-catchup-entries")),
+            snapshots_max: saturate(self.set.unsigned("max-snapshots")),
+            wals_max: saturate(self.set.unsigned("max-wals")),
             unsafe_no_fsync: self.set.boolean("unsafe-no-fsync"),
             socket: SocketOptions {
                 reuse_port: self.set.boolean("socket-reuse-port"),

@@ -127,7 +127,13 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 s.
     pub election_timeout: Duration,
+    /// Applied entries between two snapshots.
     pub snapshot_count: u64,
+    /// Applied entries kept in memory for followers that lag.
+    pub snapshot_catch_up_entry_count: usize,
+    /// `.snap` files and segments of the log that stay; 0: all.
+    pub snapshots_max: usize,
+    pub wals_max: usize,
     pub unsafe_no_fsync: bool,
     pub socket: SocketOptions,
     pub host_whitelist: Allowed,

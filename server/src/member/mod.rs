@@ -9,6 +9,7 @@
 
 mod bind;
 mod publish;
+mod resume;
 mod start;
 
 use std::cell::RefCell;
@@ -40,12 +41,28 @@ pub enum MemberError {
     Metadata(#[from] BadMetadata),
     #[error("the first log entries cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+    /// Files of the data directory contradict each other.
+    #[error(transparent)]
+    Boot(#[from] engine::boot::BootError),
+    #[error("{path}: {reason}")]
+    Database { path: String, reason: String },
+    #[error("the write-ahead log holds nothing to start from: remove the data directory to start anew")]
+    NothingToResume,
     #[error(transparent)]
     Start(#[from] engine::node::StartError),
     #[error(transparent)]
     Failed(#[from] NodeFailure),
     #[error(transparent)]
     Fleet(#[from] FleetError),
+}
+
+impl MemberError {
+    fn database(disk: &storage::StoreDisk, reason: &dyn std::fmt::Display) -> Self {
+        MemberError::Database {
+            path: disk.path().display().to_string(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// Why the member ends.

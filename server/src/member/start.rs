@@ -7,20 +7,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use engine::consensus::ConsensusOptions;
 use engine::node::{Node, NodeOptions, bootstrap_log};
 use engine::state::StateOptions;
-use engine::wal::{Recovered, Wal, WalOptions};
+use engine::store::Store;
+use engine::wal::{Wal, WalOptions};
 use net::Limits;
 
 use super::MemberError;
+use super::resume::resume;
 use crate::config::Config;
 use crate::identity::{Identity, initial_members};
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::shard::{Equipment, Fleet, FleetError, Load, LogShard, shard_count};
-use crate::storage::{self, DiskObserver, Storage, StorageOptions, StoredLog};
+use crate::shard::{Disks, Equipment, Fleet, FleetError, Load, LogShard, shard_count};
+use crate::storage::{
+    self, DiskObserver, Retention, Storage, StorageOptions, StoreDisk, StoredLog,
+};
 
-/// Log entries kept in memory for followers that lag; etcd's default of `snapshot-catchup-entries`.
-const CATCH_UP_ENTRY_COUNT: usize = 5000;
-/// Bytes those entries may take.
+/// Bytes that log entries kept in memory for followers may take.
 const CATCH_UP_SIZE_BYTES: usize = 16 << 20;
 
 /// Claims the directory, reads the log or begins one, and makes the node.
@@ -32,11 +34,21 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, Memb
         data_dir: config.data_dir.clone(),
         wal_dir: config.dedicated_wal_dir.clone(),
         unsafe_no_fsync: config.unsafe_no_fsync,
+        retention: Retention {
+            wals_max: config.wals_max,
+            snapshots_max: config.snapshots_max,
+        },
     };
-    let Storage { disk, log } = storage::open(&options, observer).await?;
+    let Storage {
+        disk,
+        log,
+        mut store,
+        snapshots,
+        found,
+    } = storage::open(&options, observer).await?;
     let node = match log {
-        StoredLog::Existing(recovered) => continue_log(config, recovered)?,
-        StoredLog::New => begin_log(config)?,
+        StoredLog::Existing(recovered) => resume(config, recovered, &mut store, &found).await?,
+        StoredLog::New => begin(config, &store)?,
     };
     metrics.node.set_member_id(node.options().member_id);
     logging::info!(
@@ -47,7 +59,12 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, Memb
         "revision" => node.view().revision(),
         "shards" => all_metrics.len()
     );
-    Ok(LogShard::new(Arc::clone(config), all_metrics, node, disk))
+    let disks = Disks {
+        wal: disk,
+        store,
+        snapshots,
+    };
+    Ok(LogShard::new(Arc::clone(config), all_metrics, node, disks))
 }
 
 /// Starts all shards around the node.
@@ -70,22 +87,8 @@ pub(super) fn start_fleet(log: &Rc<LogShard>) -> Result<Rc<Fleet>, MemberError> 
     Ok(Fleet::launch(log, own, others)?)
 }
 
-/// The node of a member that ran before.
-fn continue_log(config: &Config, recovered: Recovered) -> Result<Node, MemberError> {
-    if let Some(cut) = &recovered.cut {
-        logging::warn!("the end of the write-ahead log was torn by a crash and is cut", "cut" => cut.to_string());
-    }
-    let identity = Identity::of_log(&recovered.metadata)?;
-    let wal = Wal::resume(&recovered, WalOptions::default());
-    Ok(Node::restart(
-        node_options(config, identity),
-        wal,
-        recovered,
-    )?)
-}
-
 /// The node of a member that starts for the first time.
-fn begin_log(config: &Config) -> Result<Node, MemberError> {
+fn begin(config: &Config, disk: &StoreDisk) -> Result<Node, MemberError> {
     let members = initial_members(&config.bootstrap()?);
     let identity = Identity::of_bootstrap(&config.name, &members);
     let (entries, hard_state) = bootstrap_log(&members)?;
@@ -95,10 +98,11 @@ fn begin_log(config: &Config) -> Result<Node, MemberError> {
         wal,
         entries,
         hard_state,
+        Store::create(disk.pages()),
     )?)
 }
 
-fn node_options(config: &Config, identity: Identity) -> NodeOptions {
+pub(super) fn node_options(config: &Config, identity: Identity) -> NodeOptions {
     let started_unix_ms = unix_ms();
     let election_ticks = config.election_ticks();
     NodeOptions {
@@ -111,7 +115,7 @@ fn node_options(config: &Config, identity: Identity) -> NodeOptions {
             heartbeat_ticks: 1,
             pre_vote: true,
             seed: identity.member_id ^ started_unix_ms,
-            catch_up_entry_count: CATCH_UP_ENTRY_COUNT,
+            catch_up_entry_count: config.snapshot_catch_up_entry_count,
             catch_up_size_bytes: CATCH_UP_SIZE_BYTES,
         },
         state: StateOptions {
@@ -121,6 +125,7 @@ fn node_options(config: &Config, identity: Identity) -> NodeOptions {
         },
         started_unix_ms,
         max_learners: 1,
+        snapshot_count: config.snapshot_count,
         tick: config.heartbeat_interval,
     }
 }

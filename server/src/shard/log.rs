@@ -24,10 +24,17 @@ use crate::errors::FrontError;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::shard::NodeReply;
-use crate::storage::WalDisk;
+use crate::storage::{SnapDisk, StoreDisk, WalDisk};
 
 /// Steps of apply work in one turn; see [`Budget`].
 const TURN_STEPS: usize = 512;
+
+/// What performs the node's work on files.
+pub(crate) struct Disks {
+    pub(crate) wal: WalDisk,
+    pub(crate) store: StoreDisk,
+    pub(crate) snapshots: SnapDisk,
+}
 
 /// The node and everybody who waits for it.
 pub(crate) struct LogShard {
@@ -36,7 +43,7 @@ pub(crate) struct LogShard {
     /// Those of all shards, this one's first; for a scrape.
     all_metrics: Vec<Arc<Metrics>>,
     node: RefCell<Node>,
-    disk: WalDisk,
+    disks: Disks,
     waiters: RefCell<Waiters>,
     /// Reads by the id of their read-index round, and when they give up.
     reads: RefCell<BTreeMap<u64, (Duration, FreshWaiter)>>,
@@ -51,7 +58,7 @@ impl LogShard {
         config: Arc<Config>,
         all_metrics: Vec<Arc<Metrics>>,
         node: Node,
-        disk: WalDisk,
+        disks: Disks,
     ) -> Rc<Self> {
         let patience = config.request_timeout();
         let metrics = all_metrics.first().cloned().unwrap_or_default();
@@ -60,7 +67,7 @@ impl LogShard {
             metrics,
             all_metrics,
             node: RefCell::new(node),
-            disk,
+            disks,
             waiters: RefCell::new(Waiters::new(patience)),
             reads: RefCell::new(BTreeMap::new()),
             wake: Notify::new(),
@@ -231,13 +238,49 @@ impl LogShard {
     }
 
     fn start_disk_work(self: &Rc<Self>) {
+        self.start_log_work();
+        self.start_store_work();
+        self.start_snapshot_work();
+    }
+
+    fn start_store_work(self: &Rc<Self>) {
+        loop {
+            let Some(io) = self.node.borrow_mut().poll_store_io() else {
+                return;
+            };
+            let shard = Rc::clone(self);
+            let disk = self.disks.store.clone();
+            driver::spawn(async move {
+                let (ticket, result) = disk.perform(io).await;
+                shard.node.borrow_mut().on_store_io_done(ticket, result);
+                shard.wake.notify();
+            })
+            .detach();
+        }
+    }
+
+    fn start_snapshot_work(self: &Rc<Self>) {
+        let Some(io) = self.node.borrow_mut().poll_snap_io() else {
+            return;
+        };
+        let shard = Rc::clone(self);
+        let disk = self.disks.snapshots.clone();
+        driver::spawn(async move {
+            let (ticket, result) = disk.perform(io).await;
+            shard.node.borrow_mut().on_snap_io_done(ticket, result);
+            shard.wake.notify();
+        })
+        .detach();
+    }
+
+    fn start_log_work(self: &Rc<Self>) {
         loop {
             let Some(io) = self.node.borrow_mut().poll_io() else {
                 return;
             };
             let sync_follows = self.node.borrow().sync_follows(io.ticket);
             let shard = Rc::clone(self);
-            let disk = self.disk.clone();
+            let disk = self.disks.wal.clone();
             driver::spawn(async move {
                 let (ticket, result) = match sync_follows {
                     true => disk.perform_with_sync(io).await,

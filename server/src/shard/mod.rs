@@ -43,7 +43,7 @@ pub use fleet::FleetError;
 pub(crate) use fleet::{Fleet, shard_count};
 pub(crate) use listener::{Role, listen};
 pub(crate) use load::Load;
-pub(crate) use log::LogShard;
+pub(crate) use log::{Disks, LogShard};
 pub(crate) use reply::{NodeHttpReply, NodeReply, ReplyTo};
 pub(crate) use stream::{Gone, StreamReply};
 pub(crate) use waiter::{Outcome, Waiter};

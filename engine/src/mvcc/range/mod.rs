@@ -30,6 +30,7 @@ use proto::etcdserverpb::{RangeRequest, RangeResponse};
 
 use super::pair::{Pair, decode as decode_pair};
 use super::{Reader, RequestError};
+use crate::backend::PairRef;
 use crate::index::{KeyRange, Version};
 use crate::types::Budget;
 
@@ -153,18 +154,28 @@ impl Selection {
     }
 
     /// The pair to answer for a key; that of [`Content::KeysByValue`] still has its value.
-    fn pair(&self, reader: Reader<'_>, key: &[u8], version: &Version) -> Bytes {
+    fn pair(
+        &self,
+        reader: Reader<'_>,
+        key: &[u8],
+        version: &Version,
+    ) -> Result<Bytes, RequestError> {
         match self.content {
-            Content::Keys => keys_only(key, version).encode(),
-            _ => reader.pair(version).clone(),
+            Content::Keys => Ok(keys_only(key, version).encode()),
+            _ => reader.pair(version).map(PairRef::to_bytes),
         }
     }
 
     /// The length of that pair.
-    fn pair_len(&self, reader: Reader<'_>, key: &[u8], version: &Version) -> usize {
+    fn pair_len(
+        &self,
+        reader: Reader<'_>,
+        key: &[u8],
+        version: &Version,
+    ) -> Result<usize, RequestError> {
         match self.content {
-            Content::Keys => keys_only(key, version).encoded_len(),
-            _ => reader.pair(version).len(),
+            Content::Keys => Ok(keys_only(key, version).encoded_len()),
+            _ => reader.pair(version).map(|pair| pair.len()),
         }
     }
 }

@@ -79,17 +79,17 @@ impl RangeRun {
                 self.scan
                     .step(reader, budget, |selection, key, version, _| {
                         if kvs.len() < limit {
-                            kvs.push(selection.pair(reader, key, version));
+                            kvs.push(selection.pair(reader, key, version)?);
                         }
-                        Next::GoOn
+                        Ok(Next::GoOn)
                     })?
             }
             Stage::Sorting(sorter) => {
                 let done = self
                     .scan
                     .step(reader, budget, |selection, key, version, _| {
-                        sorter.push(version, selection.pair(reader, key, version));
-                        Next::GoOn
+                        sorter.push(version, selection.pair(reader, key, version)?);
+                        Ok(Next::GoOn)
                     })?;
                 if done {
                     sorter.finish();

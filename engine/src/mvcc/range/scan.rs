@@ -70,11 +70,14 @@ impl Scan {
     }
 
     /// Does a slice, showing `pick` each key that is picked; true once the range is done.
+    ///
+    /// # Errors
+    /// [`RequestError::Compacted`], and those of `pick`.
     pub(super) fn step(
         &mut self,
         reader: Reader<'_>,
         budget: &mut Budget,
-        mut pick: impl FnMut(&Selection, &[u8], &Version, &mut Budget) -> Next,
+        mut pick: impl FnMut(&Selection, &[u8], &Version, &mut Budget) -> Result<Next, RequestError>,
     ) -> Result<bool, RequestError> {
         if reader.compact_revision > self.selection.at && self.hold.is_none() {
             return Err(RequestError::Compacted);
@@ -85,6 +88,7 @@ impl Scan {
         }
         let mut stopped_at: Option<Box<[u8]>> = None;
         let mut full_at: Option<Box<[u8]>> = None;
+        let mut failed = None;
         let range = std::mem::replace(&mut self.selection.range, KeyRange::Point(Bytes::new()));
         let at = self.selection.at;
         let walked = reader
@@ -96,7 +100,10 @@ impl Scan {
                     self.count += 1;
                     if self.picked < self.wanted && self.selection.filter.passes(version) {
                         self.picked += 1;
-                        next = pick(&self.selection, key, version, budget);
+                        match pick(&self.selection, key, version, budget) {
+                            Ok(wish) => next = wish,
+                            Err(error) => failed = Some(error),
+                        }
                     }
                 }
                 if self.is_full() && (!self.counts || reader.index.counts_at(at)) {
@@ -104,9 +111,12 @@ impl Scan {
                 } else if budget.is_spent() || next == Next::Pause {
                     stopped_at = Some(key.into());
                 }
-                stopped_at.is_none() && full_at.is_none()
+                stopped_at.is_none() && full_at.is_none() && failed.is_none()
             });
         self.selection.range = range;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if full_at.is_some() {
             return Ok(self.ends_after(reader, full_at.as_deref()));
         }

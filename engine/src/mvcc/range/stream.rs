@@ -155,10 +155,10 @@ impl RangeStream {
         match &mut self.pass {
             Pass::Plain { scan, .. } => {
                 let done = scan.step(reader, budget, |selection, key, version, _| {
-                    match take(selection.pair(reader, key, version)) {
+                    Ok(match take(selection.pair(reader, key, version)?) {
                         true => Next::GoOn,
                         false => Next::Pause,
-                    }
+                    })
                 })?;
                 Ok(!done)
             }
@@ -213,9 +213,9 @@ fn measure_plain(
     let done = scan.step(reader, budget, |selection, key, version, _| {
         if size.kv_count < selection.limit {
             size.kv_count += 1;
-            size.kvs_len += field_len(selection.pair_len(reader, key, version));
+            size.kvs_len += field_len(selection.pair_len(reader, key, version)?);
         }
-        Next::GoOn
+        Ok(Next::GoOn)
     })?;
     if done {
         size.more = scan.picked() > scan.selection.limit;

@@ -4,12 +4,13 @@ use proto::etcdserverpb::{self as pb, InternalRaftRequest};
 
 use super::*;
 use crate::cow::touched;
+use crate::backend::testing::TestDisk;
 use crate::state::{State, StateOptions};
 use crate::types::{LogIndex, Term};
 
 /// A state with so many keys behind one prefix.
 fn filled(count: usize) -> State {
-    let mut state = State::new(StateOptions::default());
+    let mut state = TestDisk::default().state(StateOptions::default());
     for i in 0..count {
         let put = pb::PutRequest {
             key: format!("/registry/pods/{i:06}").into(),

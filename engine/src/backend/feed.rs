@@ -1,0 +1,142 @@
+//! What a checkpoint puts into the store's commit, in slices.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Damage, Seal};
+use crate::boot::meta as log_meta;
+use crate::index::Index;
+use crate::mvcc::{StoreSweep, meta_revision};
+use crate::store::Store;
+use crate::tail::{Bucket, Mutation, TailPosition, TailView, meta};
+use crate::types::Budget;
+
+/// Pairs that a compaction looks at in one commit: enough to be done soon, few enough that the commit's pages, all of
+/// which wait in memory to be written, take some megabytes.
+const SWEPT_COUNT_MAX: usize = 20_000;
+
+/// Changes of the buckets other than `key`: the last one of each key counts.
+type Records = BTreeMap<(Bucket, Bytes), Option<Bytes>>;
+
+#[derive(Debug)]
+enum Stage {
+    /// Deletions come first: their keys are before all that is new.
+    Sweeping { left: usize },
+    Pairs { next: TailPosition },
+    Records(std::collections::btree_map::IntoIter<(Bucket, Bytes), Option<Bytes>>),
+}
+
+/// See the module text.
+#[derive(Debug)]
+pub(super) struct Feed {
+    stage: Stage,
+    first: TailPosition,
+    records: Records,
+    ends_sweep: bool,
+}
+
+impl Feed {
+    /// Of the tail from `first` on.
+    pub(super) fn new(seal: &Seal, first: TailPosition) -> Self {
+        let mut records = Records::new();
+        let mut put = |key: &'static [u8], value: Bytes| {
+            records.insert((Bucket::Meta, Bytes::from_static(key)), Some(value));
+        };
+        let number = |number| Bytes::copy_from_slice(&log_meta::encode_number(number));
+        put(log_meta::CONSISTENT_INDEX, number(seal.index.0));
+        put(log_meta::TERM, number(seal.term.0));
+        put(log_meta::CONF_STATE, seal.conf_state.clone());
+        if let Some(version) = &seal.storage_version {
+            put(log_meta::STORAGE_VERSION, version.clone());
+        }
+        Feed {
+            stage: Stage::Sweeping {
+                left: SWEPT_COUNT_MAX,
+            },
+            first,
+            records,
+            ends_sweep: false,
+        }
+    }
+
+    /// True if the compaction in progress has nothing more to delete.
+    pub(super) fn ends_sweep(&self) -> bool {
+        self.ends_sweep
+    }
+
+    /// Does a slice; true once everything up to `end` is in the commit.
+    pub(super) fn step(
+        &mut self,
+        store: &mut Store,
+        sweep: Option<(&mut StoreSweep, &Index)>,
+        tail: TailView<'_>,
+        end: TailPosition,
+        budget: &mut Budget,
+    ) -> Result<bool, Damage> {
+        if let Stage::Sweeping { left } = &mut self.stage {
+            if let Some((sweep, index)) = sweep
+                && *left > 0
+            {
+                let mut own = Budget::new(budget.left().clamp(1, *left));
+                let before = own.left();
+                self.ends_sweep = sweep.step(index, store, &mut own)?;
+                let spent = before - own.left();
+                budget.spend(spent);
+                *left -= spent;
+                if self.ends_sweep {
+                    let key = Bytes::from_static(meta::FINISHED_COMPACT_REV);
+                    let value = meta_revision(sweep.revision());
+                    self.records.insert((Bucket::Meta, key), Some(value));
+                } else if *left > 0 {
+                    return Ok(false);
+                }
+            }
+            self.stage = Stage::Pairs { next: self.first };
+        }
+        if let Stage::Pairs { next } = &mut self.stage {
+            while *next < end && !budget.is_spent() {
+                // The tail forgets nothing that no checkpoint has.
+                let mutation = tail.get(*next).expect("the tail has what is not stored");
+                take(mutation, store, &mut self.records)?;
+                *next = TailPosition(next.0 + 1);
+                budget.spend(1);
+            }
+            if *next < end {
+                return Ok(false);
+            }
+            self.stage = Stage::Records(std::mem::take(&mut self.records).into_iter());
+        }
+        if let Stage::Records(records) = &mut self.stage {
+            while !budget.is_spent() {
+                let Some(((bucket, key), value)) = records.next() else {
+                    return Ok(true);
+                };
+                match value {
+                    Some(value) => store.put(bucket, &key, &value)?,
+                    None => drop(store.delete(bucket, &key)?),
+                }
+                budget.spend(1);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn take(mutation: &Mutation, store: &mut Store, records: &mut Records) -> Result<(), Damage> {
+    match mutation {
+        Mutation::Pair {
+            revision,
+            tombstone,
+            pair,
+        } => {
+            let key = revision.to_bucket_key(*tombstone);
+            store.put(Bucket::Key, key.as_bytes(), pair)?;
+        }
+        Mutation::Record(record) => {
+            let key = (record.bucket, record.key.clone());
+            records.insert(key, record.value.clone());
+        }
+    }
+    Ok(())
+}

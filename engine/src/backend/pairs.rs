@@ -1,0 +1,215 @@
+//! Where a pair is read: in the tail, or in the mapped store.
+
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::Damage;
+use crate::index::Version;
+use crate::mvcc::RequestError;
+use crate::store::{Cursor, Pages, Tree, TreeReader};
+
+use crate::tail::{Bucket, Mutation, TailPosition, TailView};
+use crate::types::Revision;
+
+/// An encoded `mvccpb.KeyValue`, where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairRef<'a> {
+    /// In the tail, shared with whoever keeps it.
+    Shared(&'a Bytes),
+    /// In the mapped file: to be copied by whoever keeps it.
+    Mapped(&'a [u8]),
+}
+
+impl<'a> PairRef<'a> {
+    /// The bytes, for as long as the state is borrowed.
+    pub fn get(self) -> &'a [u8] {
+        match self {
+            PairRef::Shared(bytes) => bytes,
+            PairRef::Mapped(bytes) => bytes,
+        }
+    }
+
+    /// The bytes to keep.
+    pub fn to_bytes(self) -> Bytes {
+        match self {
+            PairRef::Shared(bytes) => bytes.clone(),
+            PairRef::Mapped(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
+impl Deref for PairRef<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.get()
+    }
+}
+
+/// The store's file as readers on all cores share it.
+#[derive(Debug)]
+pub(crate) struct StoreFile {
+    pages: Arc<dyn Pages>,
+    page_size: u32,
+    /// The first damage that anybody met: the member stops because of it.
+    damage: OnceLock<Damage>,
+}
+
+impl StoreFile {
+    pub(crate) fn new(pages: Arc<dyn Pages>, page_size: u32) -> Self {
+        StoreFile {
+            pages,
+            page_size,
+            damage: OnceLock::new(),
+        }
+    }
+
+    /// The first damage that anybody met.
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.damage.get()
+    }
+
+    /// Remembers a damage and makes it the reader's answer.
+    fn fail(&self, damage: impl Into<Damage>) -> RequestError {
+        let first = self.damage.get_or_init(|| damage.into());
+        RequestError::Damaged(first.clone())
+    }
+}
+
+/// The pairs of one state: the tail, and before it the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pairs<'a> {
+    tail: TailView<'a>,
+    file: &'a StoreFile,
+    /// Bucket `key`.
+    tree: Tree,
+}
+
+impl<'a> Pairs<'a> {
+    pub(crate) fn new(tail: TailView<'a>, file: &'a StoreFile, tree: Tree) -> Self {
+        Pairs { tail, file, tree }
+    }
+
+    fn stored(&self) -> TreeReader<'a> {
+        TreeReader::new(&*self.file.pages, self.file.page_size, self.tree)
+    }
+
+    /// The pair of a version that the index has.
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`] if the file does not hold it.
+    pub(crate) fn get(&self, version: &Version) -> Result<PairRef<'a>, RequestError> {
+        if let Some(pair) = self.tail.pair(version.position) {
+            return Ok(PairRef::Shared(pair));
+        }
+        assert!(
+            version.position < self.tail.first(),
+            "a version behind the tail's first position has its pair in the tail"
+        );
+        let key = version.revision.to_bucket_key(!version.is_live());
+        let found = self.stored().get(key.as_bytes());
+        match found.map_err(|damage| self.file.fail(damage))? {
+            Some(pair) => Ok(PairRef::Mapped(pair)),
+            None => Err(self.file.fail(Damage::PairMissing {
+                revision: version.revision,
+            })),
+        }
+    }
+
+    /// All pairs from `revision` on, in order.
+    pub(crate) fn walk(&self, revision: Revision) -> PairCursor<'a> {
+        PairCursor {
+            pairs: *self,
+            from: revision,
+            stored: None,
+            next: self.tail.seek(revision),
+        }
+    }
+}
+
+/// One stored pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyChange<'a> {
+    pub revision: Revision,
+    /// True if the key was deleted.
+    pub tombstone: bool,
+    /// Encoded `mvccpb.KeyValue`; a tombstone's has only the key.
+    pub pair: PairRef<'a>,
+}
+
+/// A walk over pairs by revision: through the store, then through the tail.
+#[derive(Debug)]
+pub(crate) struct PairCursor<'a> {
+    pairs: Pairs<'a>,
+    from: Revision,
+    /// `None`: not sought yet.
+    stored: Option<Stored<'a>>,
+    next: TailPosition,
+}
+
+#[derive(Debug)]
+enum Stored<'a> {
+    Walking(Cursor<'a>),
+    Done,
+}
+
+impl<'a> PairCursor<'a> {
+    /// The next pair.
+    ///
+    /// # Errors
+    /// [`RequestError::Damaged`].
+    pub(crate) fn next(&mut self) -> Result<Option<KeyChange<'a>>, RequestError> {
+        match self.next_stored() {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(damage) => return Err(self.pairs.file.fail(damage)),
+        }
+        while let Some(mutation) = self.pairs.tail.get(self.next) {
+            self.next = TailPosition(self.next.0 + 1);
+            if let Mutation::Pair {
+                revision,
+                tombstone,
+                pair,
+            } = mutation
+            {
+                return Ok(Some(KeyChange {
+                    revision: *revision,
+                    tombstone: *tombstone,
+                    pair: PairRef::Shared(pair),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_stored(&mut self) -> Result<Option<KeyChange<'a>>, Damage> {
+        let stored = match &mut self.stored {
+            Some(stored) => stored,
+            none => {
+                let key = self.from.to_bucket_key(false);
+                let cursor = self.pairs.stored().seek(key.as_bytes())?;
+                none.insert(Stored::Walking(cursor))
+            }
+        };
+        let Stored::Walking(cursor) = stored else {
+            return Ok(None);
+        };
+        let Some((key, pair)) = cursor.next()? else {
+            *stored = Stored::Done;
+            return Ok(None);
+        };
+        let (revision, tombstone) = revision_of(key)?;
+        Ok(Some(KeyChange {
+            revision,
+            tombstone,
+            pair: PairRef::Mapped(pair),
+        }))
+    }
+}
+
+/// The revision that a key of bucket `key` says.
+pub(crate) fn revision_of(key: &[u8]) -> Result<(Revision, bool), Damage> {
+    Revision::from_bucket_key(key).ok_or(Damage::BadKey { bucket: Bucket::Key })
+}

@@ -1,0 +1,289 @@
+//! When the state goes to the store, and when the log may be released.
+//!
+//! ```text
+//!   due (size, age, compaction, close) -> state record with commit >= applied, synced   --.
+//!                                      -> store: pages ........................... only then handed out
+//!   durable at C -> C - S > snapshot_count -> .snap of C -> WAL snapshot record, synced -> release
+//! ```
+//!
+//! Invariants:
+//! - nothing of a checkpoint reaches the file before the log says durably that its entries are committed: a start that
+//!   finds a database ahead of the log's commit would have to trust the one or the other;
+//! - a segment is released only once the snapshot record that replaces it is durable.
+
+use bytes::Bytes;
+use proto::{raftpb, walpb};
+
+use super::{Node, NodeFailure};
+use crate::backend::{Checkpoint, Seal};
+use crate::boot::Position;
+use crate::boot::meta::encode_conf_state;
+use crate::snap::{SnapFile, SnapIo, SnapOp, SnapTicket, v2_store_json};
+use crate::state::ClusterVersion;
+use crate::store::{CommitState, StoreIo, StoreTicket};
+use crate::types::Budget;
+use crate::wal::{Durability, GroupNo, IoFault};
+
+/// A checkpoint begins when so many bytes of changes wait for one: few enough to be written in some ten milliseconds and
+/// to be held twice, many enough that the syncs of a busy member are rare.
+const UNSAVED_BYTES_MAX: u64 = 8 << 20;
+/// ... or when the oldest of them has waited so long. Ticks are heartbeats, 100 ms each by default.
+const UNSAVED_TICKS_MAX: u64 = 10;
+/// Memory that changes may take which are not in the store, or are and can still be reached in memory. Past it new
+/// proposals are refused until the disk has caught up.
+pub(super) const TAIL_BYTES_MAX: u64 = 96 << 20;
+/// Ticks between two tries to claim space for the store.
+const CLAIM_RETRY_TICKS: u64 = 5;
+/// From this cluster version on the database says whose schema it has.
+const STORAGE_VERSION_SINCE: ClusterVersion = ClusterVersion { major: 3, minor: 6 };
+
+/// What is under way; see the module text.
+#[derive(Debug)]
+pub(super) struct Saving {
+    /// The group whose state record covers the checkpoint in progress.
+    covered_by: GroupNo,
+    /// Tick at which the oldest change that no checkpoint has was noticed.
+    unsaved_since: Option<u64>,
+    /// The newest checkpoint, as it was last looked at.
+    seen: Checkpoint,
+    /// Configuration at the checkpoint in progress, and at the newest one.
+    sealed_conf_state: raftpb::ConfState,
+    is_closing: bool,
+    /// The last start, or the close, has stored the list of free pages with its checkpoint.
+    is_closed: bool,
+    snapshot: Snapshot,
+    /// The newest snapshot that the log vouches for.
+    last_snapshot: Position,
+    next_ticket: u64,
+    /// Says why the store gives up.
+    fault: IoFault,
+}
+
+/// How far a snapshot got.
+#[derive(Debug)]
+enum Snapshot {
+    None,
+    /// To be handed out.
+    Due(SnapIo, raftpb::ConfState),
+    Writing(SnapTicket, raftpb::ConfState),
+    /// The log's record is on its way to the disk.
+    Recording(GroupNo),
+    /// To be handed out.
+    Releasing(SnapIo),
+    Releases(SnapTicket),
+}
+
+impl Saving {
+    pub(super) fn new(
+        seen: Checkpoint,
+        conf_state: raftpb::ConfState,
+        last_snapshot: Position,
+    ) -> Self {
+        Saving {
+            covered_by: GroupNo(0),
+            unsaved_since: None,
+            seen,
+            sealed_conf_state: conf_state,
+            is_closing: false,
+            is_closed: false,
+            snapshot: Snapshot::None,
+            last_snapshot,
+            next_ticket: 0,
+            fault: IoFault { os_error: None },
+        }
+    }
+
+    fn io(&mut self, op: SnapOp) -> SnapIo {
+        let ticket = SnapTicket(self.next_ticket);
+        self.next_ticket += 1;
+        SnapIo { ticket, op }
+    }
+}
+
+impl Node {
+    /// Does what can wait, between two entries; true while there is more without any new input.
+    pub(super) fn keep_up(&mut self, budget: &mut Budget) -> Result<bool, NodeFailure> {
+        let more = self.state.tend(budget)?;
+        match self.state.commit_state() {
+            CommitState::Failed => return Err(NodeFailure::Store(self.saving.fault)),
+            CommitState::ClaimFailed if self.tick_count.is_multiple_of(CLAIM_RETRY_TICKS) => {
+                self.state.retry_store_claim();
+            }
+            _ => {}
+        }
+        self.answer_compactions();
+        if self.state.checkpoint() != self.saving.seen {
+            self.saving.seen = self.state.checkpoint();
+            self.consider_snapshot();
+        }
+        self.go_on_with_snapshot();
+        let begins = self.state.is_checkpoint_idle() && self.is_checkpoint_due();
+        if begins {
+            self.begin_checkpoint();
+        }
+        Ok(more || begins)
+    }
+
+    fn is_checkpoint_due(&mut self) -> bool {
+        let unsaved = self.state.applied_index() > self.state.checkpoint().index;
+        let since = &mut self.saving.unsaved_since;
+        match (unsaved, &since) {
+            (true, None) => *since = Some(self.tick_count),
+            (false, Some(_)) => *since = None,
+            _ => {}
+        }
+        let is_old = since.is_some_and(|since| self.tick_count >= since + UNSAVED_TICKS_MAX);
+        let is_closing = self.saving.is_closing && (unsaved || !self.saving.is_closed);
+        is_old
+            || is_closing
+            || self.state.unsaved_bytes() >= UNSAVED_BYTES_MAX
+            || self.state.wants_checkpoint()
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let (voters, learners) = self.membership.conf_state();
+        let conf_state = raftpb::ConfState {
+            voters,
+            learners,
+            auto_leave: Some(false),
+            ..raftpb::ConfState::default()
+        };
+        self.wal.append_state(&raftpb::HardState {
+            term: Some(self.consensus.term()),
+            vote: Some(self.consensus.vote()),
+            commit: Some(self.consensus.commit_index()),
+        });
+        self.saving.covered_by = self.wal.seal(Durability::Sync);
+        self.has_lazy_record = false;
+        let seal = Seal {
+            index: self.state.applied_index(),
+            term: self.state.applied_term(),
+            conf_state: encode_conf_state(&conf_state),
+            storage_version: self.storage_version(),
+        };
+        self.saving.sealed_conf_state = conf_state;
+        self.saving.unsaved_since = None;
+        self.saving.is_closed = self.saving.is_closing;
+        self.state.begin_checkpoint(seal, self.saving.is_closing);
+    }
+
+    /// The database has the schema of the cluster's version, as in etcd.
+    fn storage_version(&self) -> Option<Bytes> {
+        let text = self.membership.cluster_version()?;
+        let version = ClusterVersion::parse(text)?;
+        (version >= STORAGE_VERSION_SINCE).then(|| Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn consider_snapshot(&mut self) {
+        let Checkpoint { index, term } = self.saving.seen;
+        let since = index.0.saturating_sub(self.saving.last_snapshot.index);
+        let is_free = matches!(self.saving.snapshot, Snapshot::None);
+        if since <= self.options.snapshot_count || !is_free {
+            return;
+        }
+        let conf_state = self.saving.sealed_conf_state.clone();
+        let file = SnapFile {
+            term: term.0,
+            index: index.0,
+            conf_state: conf_state.clone(),
+            data: v2_store_json(
+                self.membership.members(),
+                self.membership.removed(),
+                self.membership.cluster_version(),
+            ),
+        };
+        self.saving.last_snapshot = Position {
+            index: index.0,
+            term: term.0,
+        };
+        let io = self.saving.io(SnapOp::Write {
+            term: term.0,
+            index: index.0,
+            bytes: file.encode(),
+        });
+        self.saving.snapshot = Snapshot::Due(io, conf_state);
+    }
+
+    fn go_on_with_snapshot(&mut self) {
+        if let Snapshot::Recording(group) = self.saving.snapshot
+            && self.wal.durable() >= group
+        {
+            let index = self.saving.last_snapshot.index;
+            let io = self.saving.io(SnapOp::Release { index });
+            self.saving.snapshot = Snapshot::Releasing(io);
+        }
+    }
+
+    /// Output: the next operation on the store's file.
+    pub fn poll_store_io(&mut self) -> Option<StoreIo> {
+        if self.wal.durable() < self.saving.covered_by {
+            return None;
+        }
+        self.state.poll_store_io()
+    }
+
+    /// Input: an operation on the store's file ended.
+    pub fn on_store_io_done(&mut self, ticket: StoreTicket, result: Result<(), IoFault>) {
+        if let Err(fault) = result {
+            self.saving.fault = fault;
+        }
+        self.state.on_store_io_done(ticket, result);
+    }
+
+    /// Output: the next operation on snapshot files.
+    pub fn poll_snap_io(&mut self) -> Option<SnapIo> {
+        match std::mem::replace(&mut self.saving.snapshot, Snapshot::None) {
+            Snapshot::Due(io, conf_state) => {
+                self.saving.snapshot = Snapshot::Writing(io.ticket, conf_state);
+                Some(io)
+            }
+            Snapshot::Releasing(io) => {
+                self.saving.snapshot = Snapshot::Releases(io.ticket);
+                Some(io)
+            }
+            other => {
+                self.saving.snapshot = other;
+                None
+            }
+        }
+    }
+
+    /// Input: an operation on snapshot files ended. One that failed costs space only: the log is kept, and the next
+    /// snapshot is tried in its turn.
+    pub fn on_snap_io_done(&mut self, ticket: SnapTicket, result: Result<(), IoFault>) {
+        match std::mem::replace(&mut self.saving.snapshot, Snapshot::None) {
+            Snapshot::Writing(expected, conf_state) if expected == ticket && result.is_ok() => {
+                let at = self.saving.last_snapshot;
+                self.wal.append_snapshot(&walpb::Snapshot {
+                    index: Some(at.index),
+                    term: Some(at.term),
+                    conf_state: Some(conf_state),
+                });
+                let group = self.wal.seal(Durability::Sync);
+                self.saving.snapshot = Snapshot::Recording(group);
+            }
+            Snapshot::Writing(expected, _) | Snapshot::Releases(expected)
+                if expected == ticket => {}
+            other => self.saving.snapshot = other,
+        }
+    }
+
+    /// True if everything is in the store and nothing of it under way; or if the store has no space for it, and the log
+    /// has it.
+    pub(super) fn is_saved(&self) -> bool {
+        let is_done = self.saving.is_closed
+            && self.state.is_checkpoint_idle()
+            && self.state.applied_index() == self.state.checkpoint().index;
+        (is_done && matches!(self.saving.snapshot, Snapshot::None))
+            || self.state.commit_state() == CommitState::ClaimFailed
+    }
+
+    /// Begins the last checkpoint.
+    pub(super) fn close_store(&mut self) {
+        self.saving.is_closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.saving.is_closing
+    }
+}

@@ -1,0 +1,298 @@
+//! The state as a store gives it back at the start of a member.
+//!
+//! ```text
+//!   meta           -> applied index and term, compact revision, a compaction to be finished
+//!   key            -> the index: every stored version, in the order of revisions
+//!   lease, alarm, cluster, members, members_removed
+//! ```
+//!
+//! The file is not trusted: what cannot be is [`Damage`], which stops the start. What etcd would pass over (a lease of a
+//! key that no bucket has) is passed over.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::etcdserverpb::AlarmMember;
+use proto::leasepb;
+use proto::mvccpb::KeyValue;
+use proto::raftpb::ConfState;
+
+use super::{ClusterVersion, Parts, State, StateOptions};
+use crate::alarm::Alarms;
+use crate::backend::{Backend, Checkpoint, Damage, revision_of};
+use crate::boot::{DbFacts, meta as log_meta};
+use crate::index::{Index, KeyRange, Version};
+use crate::lease::Leases;
+use crate::membership::Membership;
+use crate::mvcc::{Compactor, Kv};
+use crate::store::{Store, TreeReader};
+use crate::tail::{Bucket, Tail, TailPosition, meta};
+use crate::types::{LeaseId, LogIndex, Revision, Term};
+
+/// Compact revision of a store that was never compacted.
+const NEVER_COMPACTED: i64 = -1;
+
+/// How many pairs are read between two reports of progress.
+const PROGRESS_COUNT: u64 = 100_000;
+
+/// Why a store's content cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// Serving it would let everybody read and write what only some may.
+    #[error(
+        "authentication is enabled in this database, which this version does not enforce: start it with etcd, or \
+         disable authentication there first"
+    )]
+    AuthEnabled,
+}
+
+/// A state, and what of the store is for other parts of the member.
+#[derive(Debug)]
+pub struct Restored {
+    pub state: State,
+    /// Key and value of each element of bucket `members`.
+    pub members: Vec<(Bytes, Bytes)>,
+    /// Keys of bucket `members_removed`.
+    pub removed_members: Vec<Bytes>,
+    /// Text of the cluster version, if it was set.
+    pub cluster_version: Option<String>,
+}
+
+impl State {
+    /// The state that `store` holds, telling `progress` now and then how many pairs were read. It is published.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn restore(
+        options: StateOptions,
+        store: Store,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Restored, RestoreError> {
+        let source = Source { store: &store };
+        source.check_auth()?;
+        let checkpoint = source.checkpoint()?;
+        let (finished, scheduled) = source.compactions()?;
+        let (index, newest) = source.index(progress)?;
+        let compact_revision = finished.max(scheduled).unwrap_or(NEVER_COMPACTED);
+        let revision = newest.max(compact_revision);
+        let mut compactor = Compactor::restored(finished);
+        if let Some(scheduled) = scheduled.filter(|_| scheduled > finished) {
+            compactor.resume(finished.unwrap_or(NEVER_COMPACTED), scheduled);
+        }
+        let leases = source.leases(&index)?;
+        let alarms = source.alarms()?;
+        let cluster_version = source.cluster_version()?;
+        let members = source.all(Bucket::Members)?;
+        let removed = source.all(Bucket::MembersRemoved)?;
+        let kv = Kv::restored(index, revision, compact_revision, compactor);
+        let state = State::over(Parts {
+            options,
+            tail: Tail::behind_store(),
+            backend: Backend::new(store, checkpoint, kv.revision()),
+            kv,
+            leases,
+            alarms,
+            cluster_version: cluster_version.as_deref().and_then(ClusterVersion::parse),
+        });
+        Ok(Restored {
+            state,
+            members,
+            removed_members: removed.into_iter().map(|(key, _)| key).collect(),
+            cluster_version,
+        })
+    }
+}
+
+/// What a start has to know of a database before its state is read.
+///
+/// # Errors
+/// [`Damage`].
+pub fn db_facts(store: &Store) -> Result<DbFacts, Damage> {
+    let source = Source { store };
+    let meta = |what| Damage::BadValue {
+        bucket: Bucket::Meta,
+        what,
+    };
+    let at = source.checkpoint()?;
+    let has_term = source.get(Bucket::Meta, log_meta::TERM)?.is_some();
+    let conf_state = source.get(Bucket::Meta, log_meta::CONF_STATE)?;
+    let conf_state = conf_state.map(log_meta::decode_conf_state).transpose();
+    let members = source.all(Bucket::Members)?;
+    let membership = Membership::restored(&members, &[], None, 0)?;
+    let (voters, learners) = membership.conf_state();
+    Ok(DbFacts {
+        consistent_index: at.index.0,
+        term: has_term.then_some(at.term.0),
+        conf_state: conf_state.map_err(|_| meta("confState"))?,
+        members: ConfState {
+            voters,
+            learners,
+            ..ConfState::default()
+        },
+    })
+}
+
+/// The store, being read.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    store: &'a Store,
+}
+
+impl<'a> Source<'a> {
+    fn bucket(&self, bucket: Bucket) -> TreeReader<'a> {
+        self.store.reader(bucket)
+    }
+
+    fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<&'a [u8]>, Damage> {
+        Ok(self.bucket(bucket).get(key)?)
+    }
+
+    fn all(&self, bucket: Bucket) -> Result<Vec<(Bytes, Bytes)>, Damage> {
+        let mut all = Vec::new();
+        let mut cursor = self.bucket(bucket).seek(b"")?;
+        while let Some((key, value)) = cursor.next()? {
+            all.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        }
+        Ok(all)
+    }
+
+    fn check_auth(&self) -> Result<(), RestoreError> {
+        match self.get(Bucket::Auth, b"authEnabled")? {
+            Some([1]) => Err(RestoreError::AuthEnabled),
+            _ => Ok(()),
+        }
+    }
+
+    fn number(&self, key: &[u8], what: &'static str) -> Result<u64, Damage> {
+        let Some(value) = self.get(Bucket::Meta, key)? else {
+            return Ok(0);
+        };
+        log_meta::decode_number(value).map_err(|_| Damage::BadValue {
+            bucket: Bucket::Meta,
+            what,
+        })
+    }
+
+    /// Where in the log the store stands; (0, 0) if it does not say.
+    fn checkpoint(&self) -> Result<Checkpoint, Damage> {
+        let index = self.number(log_meta::CONSISTENT_INDEX, "consistent_index")?;
+        let term = self.number(log_meta::TERM, "term")?;
+        Ok(Checkpoint {
+            index: LogIndex(index),
+            term: Term(term),
+        })
+    }
+
+    /// The revisions of the last finished and the last scheduled compaction.
+    fn compactions(&self) -> Result<(Option<i64>, Option<i64>), Damage> {
+        let read = |key: &[u8], what| {
+            let Some(value) = self.get(Bucket::Meta, key)? else {
+                return Ok(None);
+            };
+            let revision = Revision::from_bucket_key(value).ok_or(Damage::BadValue {
+                bucket: Bucket::Meta,
+                what,
+            })?;
+            Ok::<_, Damage>(Some(revision.0.main))
+        };
+        let finished = read(meta::FINISHED_COMPACT_REV, "finishedCompactRev")?;
+        let scheduled = read(meta::SCHEDULED_COMPACT_REV, "scheduledCompactRev")?;
+        Ok((finished, scheduled))
+    }
+
+    /// The index of all stored pairs, and the newest main revision of them.
+    fn index(&self, progress: &mut dyn FnMut(u64)) -> Result<(Index, i64), Damage> {
+        let mut index = Index::new();
+        let (mut count, mut newest) = (0_u64, 0);
+        let mut cursor = self.bucket(Bucket::Key).seek(b"")?;
+        while let Some((key, pair)) = cursor.next()? {
+            let (revision, tombstone) = revision_of(key)?;
+            let (key, version) = version_of(revision, tombstone, pair)?;
+            index.insert(&key, |_| version);
+            newest = revision.main;
+            count += 1;
+            if count.is_multiple_of(PROGRESS_COUNT) {
+                progress(count);
+            }
+        }
+        Ok((index, newest))
+    }
+
+    fn leases(&self, index: &Index) -> Result<Leases, Damage> {
+        let mut leases = Leases::default();
+        for (key, value) in self.all(Bucket::Lease)? {
+            let malformed = |what| Damage::BadValue {
+                bucket: Bucket::Lease,
+                what,
+            };
+            let lease = leasepb::Lease::decode(value).map_err(|_| malformed("a lease"))?;
+            if key != lease.id.to_be_bytes()[..] || lease.id == 0 {
+                return Err(malformed("a lease's id"));
+            }
+            leases.restore(LeaseId(lease.id), lease.ttl, lease.remaining_ttl);
+        }
+        if !leases.is_empty() {
+            let everything = KeyRange::new(&Bytes::from_static(b"\0"), &Bytes::from_static(b"\0"));
+            index.walk(&everything, None, i64::MAX, |key, version| {
+                if let Some(version) = version {
+                    leases.attach(version.lease, key);
+                }
+                true
+            });
+        }
+        Ok(leases)
+    }
+
+    fn alarms(&self) -> Result<Alarms, Damage> {
+        let mut alarms = Alarms::default();
+        for (key, _) in self.all(Bucket::Alarm)? {
+            let alarm = AlarmMember::decode(key).map_err(|_| Damage::BadKey {
+                bucket: Bucket::Alarm,
+            })?;
+            alarms.restore(&alarm);
+        }
+        Ok(alarms)
+    }
+
+    fn cluster_version(&self) -> Result<Option<String>, Damage> {
+        let Some(value) = self.get(Bucket::Cluster, meta::CLUSTER_VERSION)? else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(value).ok();
+        let text = text.filter(|text| ClusterVersion::parse(text).is_some());
+        let text = text.ok_or(Damage::BadValue {
+            bucket: Bucket::Cluster,
+            what: "clusterVersion",
+        })?;
+        Ok(Some(text.to_owned()))
+    }
+}
+
+/// What the index keeps of a stored pair, and the pair's key.
+fn version_of(
+    revision: Revision,
+    tombstone: bool,
+    pair: &[u8],
+) -> Result<(Bytes, Version), Damage> {
+    let malformed = Damage::BadValue {
+        bucket: Bucket::Key,
+        what: "a pair",
+    };
+    let kv = KeyValue::decode(pair).map_err(|_| malformed.clone())?;
+    if tombstone {
+        return Ok((kv.key, Version::tombstone(revision, TailPosition::STORED)));
+    }
+    if kv.version < 1 || kv.mod_revision != revision.main {
+        return Err(malformed);
+    }
+    let version = Version {
+        revision,
+        create_revision: kv.create_revision,
+        version: kv.version,
+        lease: LeaseId(kv.lease),
+        position: TailPosition::STORED,
+    };
+    Ok((kv.key, version))
+}

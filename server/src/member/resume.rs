@@ -1,0 +1,113 @@
+//! Going on where the last run of the member ended: from the log, the snapshots and the database that were found.
+
+use engine::boot::{self, Found, Position, SnapshotFacts, Start, StartPlan};
+use engine::node::Node;
+use engine::snap::SnapFile;
+use engine::state::db_facts;
+use engine::store::{OpenError, Store};
+use engine::wal::{Recovered, Wal, WalOptions};
+
+use super::MemberError;
+use super::start::node_options;
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::logging;
+use crate::storage::{FoundSnapshots, StoreDisk};
+
+/// The node of a member that ran before. `disk` becomes the one of the database that it goes on with.
+pub(super) async fn resume(
+    config: &Config,
+    mut recovered: Recovered,
+    disk: &mut StoreDisk,
+    found: &FoundSnapshots,
+) -> Result<Node, MemberError> {
+    if let Some(cut) = &recovered.cut {
+        logging::warn!("the end of the write-ahead log was torn by a crash and is cut", "cut" => cut.to_string());
+    }
+    let identity = Identity::of_log(&recovered.metadata)?;
+    let (plan, store) = decide(&recovered, disk, found).await?;
+    for note in &plan.notes {
+        logging::warn!("noticed in the data directory", "note" => note.clone());
+    }
+    let path = disk.path().display().to_string();
+    let mut progress = |count: u64| {
+        logging::info!("reading the database", "pairs" => count, "path" => path.clone());
+    };
+    let wal = Wal::resume(&recovered, WalOptions::default());
+    let entries = plan.take_log(&mut recovered);
+    let options = node_options(config, identity);
+    let start = driver::now();
+    let node = Node::restart(options, wal, plan, entries, store, &mut progress)?;
+    logging::info!(
+        "restored the state",
+        "keys" => node.view().key_count() as u64,
+        "applied-index" => node.applied_index(),
+        "checkpoint-index" => node.checkpoint_index(),
+        "took" => driver::now() - start
+    );
+    Ok(node)
+}
+
+/// How to go on, and the store to go on with. A database that was received for a snapshot first takes the place of the
+/// one that is there.
+async fn decide(
+    recovered: &Recovered,
+    disk: &mut StoreDisk,
+    found: &FoundSnapshots,
+) -> Result<(StartPlan, Store), MemberError> {
+    let facts = |file: &SnapFile| SnapshotFacts {
+        at: Position {
+            index: file.index,
+            term: file.term,
+        },
+    };
+    let snapshots: Vec<SnapshotFacts> = found.files.iter().map(facts).collect();
+    let mut received: Vec<u64> = found.received.iter().map(|name| name.index).collect();
+    loop {
+        let store = open_store(disk)?;
+        let db = store.as_ref().map(db_facts).transpose();
+        let db = db.map_err(|damage| MemberError::database(disk, &damage))?;
+        let start = boot::decide(&Found {
+            wal: Some(recovered),
+            snapshots: &snapshots,
+            db: db.as_ref(),
+            received_dbs: &received,
+        })?;
+        match start {
+            Start::Resume(plan) => {
+                let store = store.unwrap_or_else(|| Store::create(disk.pages()));
+                return Ok((*plan, store));
+            }
+            Start::SwapIn(at) => {
+                logging::info!("taking over the database that was received with a snapshot", "index" => at.index);
+                *disk = disk.swap_in(at.index).await?;
+                received.retain(|index| *index != at.index);
+            }
+            Start::Bootstrap => return Err(MemberError::NothingToResume),
+        }
+    }
+}
+
+/// The store in the file, if anything was ever committed to it.
+fn open_store(disk: &StoreDisk) -> Result<Option<Store>, MemberError> {
+    let len = disk.found_len();
+    if len == 0 {
+        return Ok(None);
+    }
+    let start = driver::now();
+    let mut store = match Store::open(disk.pages(), len) {
+        Ok(store) => store,
+        Err(OpenError::Unborn) => return Ok(None),
+        Err(error) => return Err(MemberError::database(disk, &error)),
+    };
+    let scanned = store.scan(&mut engine::types::Budget::unlimited());
+    scanned.map_err(|damage| MemberError::database(disk, &damage))?;
+    logging::info!(
+        "opened the database",
+        "path" => disk.path().display().to_string(),
+        "size" => store.file_bytes(),
+        "in-use" => store.in_use_bytes(),
+        "took" => driver::now() - start
+    );
+    Ok(Some(store))
+}
