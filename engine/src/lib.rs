@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod alarm;
+pub mod boot;
 pub mod consensus;
 pub mod cow;
 pub mod index;
@@ -9,6 +10,7 @@ pub mod lease;
 pub mod membership;
 pub mod mvcc;
 pub mod node;
+pub mod snap;
 pub mod state;
 pub mod store;
 pub mod tail;
