@@ -16,7 +16,7 @@ use crate::identity::{Identity, initial_members};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::shard::{Equipment, Fleet, FleetError, Load, LogShard, shard_count};
-use crate::storage::{self, DiskObserver, Storage, StorageOptions, StoredLog};
+use crate::storage::{self, DiskObserver, Retention, Storage, StorageOptions, StoredLog};
 
 /// Log entries kept in memory for followers that lag; etcd's default of `snapshot-catchup-entries`.
 const CATCH_UP_ENTRY_COUNT: usize = 5000;
@@ -32,8 +32,9 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, Memb
         data_dir: config.data_dir.clone(),
         wal_dir: config.dedicated_wal_dir.clone(),
         unsafe_no_fsync: config.unsafe_no_fsync,
+        retention: Retention::default(),
     };
-    let Storage { disk, log } = storage::open(&options, observer).await?;
+    let Storage { disk, log, .. } = storage::open(&options, observer).await?;
     let node = match log {
         StoredLog::Existing(recovered) => continue_log(config, recovered)?,
         StoredLog::New => begin_log(config)?,
