@@ -10,24 +10,23 @@ pub struct Position {
     pub term: u64,
 }
 
-/// The database, from its bucket `meta` and its members.
+/// The database, from its buckets `meta` and `members`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DbFacts {
     /// `meta/consistent_index`; 0 if it was never saved.
     pub consistent_index: u64,
     /// `meta/term`: of the entry at `consistent_index`. `None`: not there, as in databases before 3.5.
     pub term: Option<u64>,
-    /// `meta/confState`, if it is there.
+    /// `meta/confState`, if it is there; only compared with `members`.
     pub conf_state: Option<ConfState>,
     /// Voters and learners by the bucket `members`, each ascending; empty if there is none.
     pub members: ConfState,
 }
 
 /// A `.snap` file that could be decoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotFacts {
     pub at: Position,
-    pub conf_state: ConfState,
 }
 
 /// Everything found.
