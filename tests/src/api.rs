@@ -23,6 +23,7 @@ pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
 pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
 pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
+pub const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
 
 /// A range end that means every key from the first on.
 pub const OPEN_END: &[u8] = b"\0";

@@ -4,6 +4,8 @@
 //!  process   the program under test, on loopback and in a temporary directory; its log; its end
 //!  client    a blocking gRPC client on `net::ClientConnection`
 //!  api       etcd's calls and requests by name
+//!  contents  all that a member holds, to compare
+//!  directory copies of data directories, and a small form of them
 //!  http      a GET
 //!  raw       octets and hand-made frames, for what no client would send
 //!  random    numbers from a printed seed
@@ -18,6 +20,8 @@
 
 pub mod api;
 pub mod client;
+pub mod contents;
+pub mod directory;
 pub mod http;
 pub mod ports;
 pub mod process;

@@ -17,6 +17,8 @@ use crate::ports::free_addr;
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// For an orderly stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// A refusal to start needs no waiting for anything but a lock.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// The line that says a member takes requests.
 pub const READY_MESSAGE: &str = "ready to serve client requests";
 
@@ -127,6 +129,17 @@ impl Process {
             );
         }
         process
+    }
+
+    /// Waits until the member takes requests, or has ended; says which.
+    ///
+    /// # Panics
+    /// If neither happens in time.
+    pub fn is_ready(&mut self) -> bool {
+        let line = self.log.await_message(READY_MESSAGE, START_TIMEOUT);
+        let has_ended = line.is_none() && self.log.await_end(Duration::ZERO);
+        assert!(line.is_some() || has_ended, "neither ready nor ended");
+        line.is_some()
     }
 
     pub fn client_addr(&self) -> SocketAddr {
@@ -345,6 +358,32 @@ pub fn parse(line: &str) -> Option<serde_json::Value> {
 /// Whether the program under test is ours, rather than a real etcd to test the tests with.
 pub fn is_etcore() -> bool {
     program().file_name().is_some_and(|name| name == "etcore")
+}
+
+/// Starts what must not start, and returns what it says about that: the log is JSON, complains once, and the exit
+/// code is 1.
+///
+/// # Panics
+/// If it goes on, or ends in another way.
+pub fn refusal(options: Options) -> String {
+    let mut process = Process::spawn(options);
+    let status = process.wait(REFUSAL_TIMEOUT);
+    let lines = process.log().lines();
+    let text = process.log().text();
+    assert_eq!(status.code(), Some(1), "{status}; its log:\n{text}");
+    let parsed: Option<Vec<_>> = lines.iter().map(|line| parse(line)).collect();
+    let parsed = parsed.unwrap_or_else(|| panic!("a line is not JSON:\n{text}"));
+    let is_severe = |line: &&serde_json::Value| {
+        ["error", "panic", "fatal"]
+            .iter()
+            .any(|level| line["level"] == *level)
+    };
+    let severe: Vec<_> = parsed.iter().filter(is_severe).collect();
+    if is_etcore() {
+        assert_eq!(severe.len(), 1, "one line says why:\n{text}");
+    }
+    let texts: Vec<_> = severe.iter().map(|line| line.to_string()).collect();
+    texts.join("\n")
 }
 
 /// The program under test: `ETCORE_BIN`, else what cargo builds.

@@ -128,7 +128,8 @@ pub(crate) fn run_compat(root: &Path) -> Result<(), Failure> {
 pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     let mut counts = Counts::default();
     let long = [
-        ("ETCORE_SIGKILL_ROUNDS", Some("100")),
+        ("ETCORE_SIGKILL_ROUNDS", Some("200")),
+        ("ETCORE_DAMAGE_FLIPS", Some("300")),
         ("ETCORE_HOSTILE_MS", Some("5000")),
         ("ETCORE_SHARD_READS", Some("1000000")),
         ("ETCORE_STREAM_MIB", Some("1024")),
@@ -146,7 +147,12 @@ pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     };
     let outcome = step.run()?;
     counts.add_lines(&outcome.lines);
-    let compat = compat(root, &mut counts, &[("ETCORE_DIFF_OPS", Some("200000"))]);
+    let long = [
+        ("ETCORE_DIFF_OPS", Some("200000")),
+        ("ETCORE_HANDS_ROUNDS", Some("30")),
+        ("ETCORE_HANDS_CALLS", Some("1000")),
+    ];
+    let compat = compat(root, &mut counts, &long);
     let mut failures = Vec::new();
     if !outcome.success {
         failures.push("soak");

@@ -59,6 +59,12 @@ pub struct File {
     path: RefCell<PathBuf>,
 }
 
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl AsRawFd for File {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
@@ -244,6 +250,21 @@ impl File {
         syncing.await.0.map(drop)
     }
 
+    /// Has what was written to `offset..offset + len` sent to the disk now and waits for it, so that a later
+    /// [`File::datasync`] finds little to do. Makes nothing durable by itself.
+    ///
+    /// # Errors
+    /// What the kernel says: that the disk failed, which the next sync would not say again.
+    pub async fn write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        let len = u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let writing = Op::new(Request::WriteBack {
+            file: self.file.clone(),
+            offset,
+            len,
+        });
+        writing.await.0.map(drop)
+    }
+
     /// Claims space for `offset..offset + len`, so that writing there cannot run out of it.
     ///
     /// # Errors
@@ -290,7 +311,7 @@ impl File {
     /// # Errors
     /// [`LockError::Held`] at once if another open file has it.
     pub fn try_lock(&self) -> Result<(), LockError> {
-        try_lock(self.borrow_fd(), &self.path.borrow())
+        try_lock(self.as_fd(), &self.path.borrow())
     }
 
     /// Tells the file that it is now found at `path`, for errors and faults.
@@ -306,13 +327,9 @@ impl File {
         }
     }
 
-    fn borrow_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
     /// A descriptor for a helper thread, which may outlive the caller and even this file.
     fn share_fd(&self) -> io::Result<OwnedFd> {
-        Ok(rustix::io::fcntl_dupfd_cloexec(self.borrow_fd(), 0)?)
+        Ok(rustix::io::fcntl_dupfd_cloexec(self.as_fd(), 0)?)
     }
 }
 
@@ -364,6 +381,23 @@ mod tests {
 
             let on_disk = std::fs::read(&path).unwrap();
             assert_eq!(on_disk[4096..], block);
+        });
+    }
+
+    #[test]
+    fn what_was_written_is_sent_to_the_disk_early() {
+        both(async |path, caching| {
+            let file = File::create(&path, caching).await.unwrap();
+            file.write_at(AlignedBuf::copy_of(&[7; 65_536]), 4096)
+                .await
+                .0
+                .unwrap();
+            file.write_back(4096, 65_536).await.unwrap();
+            file.write_back(1 << 30, 4096).await.unwrap();
+            let error = file.write_back(0, 1 << 32).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            file.datasync().await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap()[4096..], [7; 65_536]);
         });
     }
 

@@ -75,6 +75,12 @@ pub(crate) enum Request {
     },
     /// fdatasync.
     Sync { file: Rc<OwnedFd> },
+    /// Sends what is in the page cache of this range to the disk and waits for it. No barrier, no metadata.
+    WriteBack {
+        file: Rc<OwnedFd>,
+        offset: u64,
+        len: u32,
+    },
 }
 
 /// The place of an operation in the table.
@@ -468,6 +474,14 @@ fn prepare(request: &mut Request, has_pool: bool) -> (Entry, Option<Entry>) {
             return (write, then_sync.then(|| prepare_sync(file)));
         }
         Request::Sync { file } => prepare_sync(file),
+        Request::WriteBack {
+            file,
+            offset,
+            len: count,
+        } => opcode::SyncFileRange::new(fd(file), *count)
+            .offset(*offset)
+            .flags(libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER)
+            .build(),
     };
     (entry, None)
 }

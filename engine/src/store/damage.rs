@@ -27,6 +27,8 @@ pub enum DamageKind {
     TooManyElements { count: usize },
     #[error("element {index} reaches past the page")]
     ElementOutside { index: usize },
+    #[error("element {index} has an empty key")]
+    EmptyKey { index: usize },
     #[error("a branch page without children")]
     EmptyBranch,
     #[error(

@@ -35,16 +35,53 @@
 //!
 //! Left out: taking unused pages off the end of the file (defragmentation). `docs/format.md` has the bytes.
 
-#![allow(dead_code, reason = "the writer follows")]
-
+mod build;
+mod check;
+mod commit;
 mod damage;
+mod io;
+mod memory;
 mod node;
+mod open;
 mod page;
 mod read;
+mod rewrite;
+mod scan;
+mod space;
+mod writing;
 
+use crate::tail::Bucket;
+
+pub use check::{CheckReport, check};
+pub use commit::Store;
 pub use damage::{DamageKind, OpenError, StoreDamage};
+pub use io::{CommitState, StoreIo, StoreOp, StoreTicket};
+pub use memory::MemoryPages;
 pub use page::{PageNo, Tree};
-pub use read::{Cursor, TreeReader};
+pub use read::{Cursor, Pair, TreeReader};
+
+/// The buckets that a new store gets, in the order of their names and of the enum.
+pub const BUCKETS: [Bucket; 10] = [
+    Bucket::Alarm,
+    Bucket::Auth,
+    Bucket::AuthRoles,
+    Bucket::AuthUsers,
+    Bucket::Cluster,
+    Bucket::Key,
+    Bucket::Lease,
+    Bucket::Members,
+    Bucket::MembersRemoved,
+    Bucket::Meta,
+];
+
+// A bucket is found by its number in tables of this order.
+const _: () = {
+    let mut index = 0;
+    while index < BUCKETS.len() {
+        assert!(BUCKETS[index] as usize == index);
+        index += 1;
+    }
+};
 
 /// The bytes of the file, as any thread may read them.
 ///

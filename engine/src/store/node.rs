@@ -106,6 +106,11 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
+    /// A page that is not in the file yet.
+    pub(super) fn of_bytes(bytes: &'a [u8], offset: u64) -> Result<Self, StoreDamage> {
+        Node::new(bytes, offset, Header::decode(bytes))
+    }
+
     fn new(bytes: &'a [u8], offset: u64, header: Header) -> Result<Self, StoreDamage> {
         let is_leaf = match header.flags {
             LEAF => true,
@@ -135,6 +140,11 @@ impl<'a> Node<'a> {
     /// Elements of a leaf, children of a branch; a branch has at least one.
     pub(super) const fn count(&self) -> usize {
         self.count
+    }
+
+    /// The page's length with its overflow pages.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(super) const fn offset(&self) -> u64 {

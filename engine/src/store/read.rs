@@ -10,6 +10,9 @@ use super::page::{Root, Tree};
 /// Empty leaf pages in a row that a cursor passes over. bbolt leaves none behind; a circle of them must end.
 const EMPTY_LEAVES_MAX: usize = 1024;
 
+/// A key and its value, as they stand in the file.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// A tree for reading. Cheap to make.
 #[derive(Clone, Copy, Debug)]
 pub struct TreeReader<'a> {
@@ -90,7 +93,7 @@ impl<'a> TreeReader<'a> {
     ///
     /// # Errors
     /// Bytes on the way contradict the format.
-    pub fn last(&self) -> Result<Option<(&'a [u8], &'a [u8])>, StoreDamage> {
+    pub fn last(&self) -> Result<Option<Pair<'a>>, StoreDamage> {
         let Some(mut node) = self.root()? else {
             return Ok(None);
         };
@@ -116,7 +119,7 @@ impl<'a> TreeReader<'a> {
     }
 }
 
-fn last_of<'a>(leaf: &Node<'a>) -> Result<Option<(&'a [u8], &'a [u8])>, StoreDamage> {
+fn last_of<'a>(leaf: &Node<'a>) -> Result<Option<Pair<'a>>, StoreDamage> {
     for index in (0..leaf.count()).rev() {
         let element = leaf.element(index)?;
         if !element.is_bucket() {
@@ -152,7 +155,7 @@ impl<'a> Cursor<'a> {
         clippy::should_implement_trait,
         reason = "an iterator of results would let `for` and `collect` go on behind an error"
     )]
-    pub fn next(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, StoreDamage> {
+    pub fn next(&mut self) -> Result<Option<Pair<'a>>, StoreDamage> {
         loop {
             match self.next_element() {
                 Ok(Some(element)) if element.is_bucket() => {}

@@ -5,4 +5,5 @@ mod arbitrary;
 mod crash;
 mod faults;
 mod golden;
+mod released;
 mod sim_disk;

@@ -33,7 +33,9 @@ impl Directory {
         make_dir(&member).await?;
         let lock = FileLock::exclusive_dir(&member).map_err(StorageError::lock)?;
         check_writable(&member).await?;
-        make_dir(&member.join("snap")).await?;
+        let snap = member.join("snap");
+        make_dir(&snap).await?;
+        check_writable(&snap).await?;
         let wal = options
             .wal_dir
             .clone()
@@ -49,6 +51,11 @@ impl Directory {
             wal: RefCell::new(wal),
             _lock: lock,
         })
+    }
+
+    /// The directory of the database and the snapshots.
+    pub(super) fn snap(&self) -> PathBuf {
+        self.member.join("snap")
     }
 
     /// The directory of the log, as it is called now.
@@ -75,8 +82,10 @@ impl Directory {
 
     /// That nothing here belongs to a member whose log is missing.
     pub(super) async fn check_is_new(&self) -> Result<(), StorageError> {
-        let path = self.member.join("snap").join("db");
+        let path = self.snap().join("db");
         match fs::metadata(&path).await {
+            // An empty one was created and never written to.
+            Ok(Some(found)) if found.len == 0 && !found.is_dir => remove_file(&path).await,
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err(StorageError::DatabaseWithoutLog { path }),
             Err(error) => Err(StorageError::new(&path, "look at it", error)),
@@ -121,7 +130,13 @@ impl Directory {
                 remove_file(&wal.join(name)).await?;
             }
         }
-        let snap = self.member.join("snap");
+        Ok(())
+    }
+
+    /// Removes what a crash left beside the database: files of a defragmentation or of a snapshot that never got
+    /// their names.
+    pub(super) async fn remove_snap_leftovers(&self) -> Result<(), StorageError> {
+        let snap = self.snap();
         for name in list(&snap).await? {
             if name.starts_with("db.tmp") || name.starts_with("tmp") {
                 remove_file(&snap.join(name)).await?;
@@ -186,7 +201,7 @@ async fn check_writable(dir: &Path) -> Result<(), StorageError> {
 }
 
 /// Names in a directory; none if there is no such directory. Names that are not Unicode are not ours.
-async fn list(path: &Path) -> Result<Vec<String>, StorageError> {
+pub(super) async fn list(path: &Path) -> Result<Vec<String>, StorageError> {
     match fs::read_dir(path).await {
         Ok(entries) => Ok(entries
             .into_iter()

@@ -4,17 +4,21 @@
 //! out so that it does not queue up in front of groups that wait.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use driver::{AlignedBuf, Allocate, Caching, File, FileLock, Notify, fs};
-use engine::wal::{FileNo, IoFault, IoTicket, Pace, WalFile, WalIo, WalOp};
+use driver::{AlignedBuf, Caching, File, FileLock, Notify, fs};
+use engine::wal::{
+    FileNo, IoFault, IoTicket, Pace, SegmentName, WalFile, WalIo, WalOp, wholly_below,
+};
 
+use super::claim::claim;
 use super::directory::Directory;
+use super::snapshots::purge;
 use super::{DiskObserver, StorageOptions};
 use crate::logging;
 
@@ -23,20 +27,18 @@ use crate::logging;
 const AHEAD_PAUSE: Duration = Duration::from_millis(2);
 /// A sync that takes longer is logged; etcd's bound.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
-/// Bytes of zeros written at once where the file system cannot claim space otherwise.
-const ZERO_SIZE_BYTES: u64 = 1 << 20;
 
 /// The log's files. Clones share them.
 #[derive(Clone)]
 pub struct WalDisk(Rc<Inner>);
 
 struct Inner {
-    directory: Directory,
+    directory: Rc<Directory>,
     files: RefCell<HashMap<FileNo, Rc<File>>>,
     /// Locks of the segments found at the start.
-    _locks: Vec<FileLock>,
-    /// Complete segments, kept open for their locks.
-    retired: RefCell<Vec<Rc<File>>>,
+    locks: RefCell<BTreeMap<SegmentName, FileLock>>,
+    /// Complete segments, kept open for their locks until a snapshot releases them.
+    retired: RefCell<BTreeMap<SegmentName, Rc<File>>>,
     /// A file whose last write was synced along with it, until its sync is asked for.
     synced: Cell<Option<FileNo>>,
     /// Zeros to write, kept between uses.
@@ -48,15 +50,15 @@ struct Inner {
 
 impl WalDisk {
     pub(super) fn new(
-        directory: Directory,
-        locks: Vec<FileLock>,
+        directory: Rc<Directory>,
+        locks: BTreeMap<SegmentName, FileLock>,
         options: &StorageOptions,
         observer: Rc<dyn DiskObserver>,
     ) -> Self {
         Self(Rc::new(Inner {
             directory,
             files: RefCell::default(),
-            _locks: locks,
+            locks: RefCell::new(locks),
             retired: RefCell::default(),
             synced: Cell::new(None),
             zeros: RefCell::new(None),
@@ -77,6 +79,14 @@ impl WalDisk {
         self.perform_as(io, true).await
     }
 
+    /// Gives up the segments wholly below the snapshot at `index`: their locks, and the oldest of them while more than
+    /// `wals_max` segments are there (0: all stay, as in etcd).
+    pub(super) async fn release(&self, index: u64, wals_max: usize) {
+        if let Err(error) = self.0.release(index, wals_max).await {
+            logging::warn!("cannot look for old WAL segments", "error" => error.to_string());
+        }
+    }
+
     async fn perform_as(&self, io: WalIo, sync_follows: bool) -> (IoTicket, Result<(), IoFault>) {
         let WalIo { ticket, pace, op } = io;
         let inner = &*self.0;
@@ -95,9 +105,9 @@ impl WalDisk {
 impl Inner {
     async fn perform(&self, pace: Pace, op: WalOp, sync_follows: bool) -> io::Result<()> {
         match op {
-            WalOp::Claim { file, name, len } => self.claim(file, name, len).await,
+            WalOp::Claim { file, name, len } => self.create(file, name, len).await,
             WalOp::Open { file, name } => self.open(file, name).await,
-            WalOp::Allocate { file, len } => self.allocate(&*self.file(file)?, len).await,
+            WalOp::Allocate { file, len } => claim(&*self.file(file)?, len).await,
             WalOp::Zero { file, offset, len } => {
                 if pace == Pace::Background {
                     driver::sleep(AHEAD_PAUSE).await;
@@ -131,7 +141,7 @@ impl Inner {
         }
     }
 
-    async fn claim(&self, no: FileNo, name: WalFile, len: u64) -> io::Result<()> {
+    async fn create(&self, no: FileNo, name: WalFile, len: u64) -> io::Result<()> {
         let file = {
             let _names = self.names.take().await;
             let path = self.directory.wal().join(name.to_string());
@@ -140,7 +150,7 @@ impl Inner {
         file.try_lock().map_err(io::Error::other)?;
         let file = Rc::new(file);
         self.files.borrow_mut().insert(no, file.clone());
-        self.allocate(&file, len).await
+        claim(&file, len).await
     }
 
     async fn open(&self, no: FileNo, name: WalFile) -> io::Result<()> {
@@ -150,24 +160,6 @@ impl Inner {
         let file = File::open(path, Caching::Direct).await?;
         self.files.borrow_mut().insert(no, Rc::new(file));
         Ok(())
-    }
-
-    /// Claims space up to `len`; what is new reads as zeros.
-    async fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
-        let old_len = file.file_len().await?;
-        match file.allocate(0, len, Allocate::Grow).await {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                // Only written space is claimed space on such a file system.
-                let mut offset = old_len.next_multiple_of(driver::BLOCK_SIZE_BYTES as u64);
-                while offset < len {
-                    let piece = ZERO_SIZE_BYTES.min(len - offset);
-                    self.zero(file, offset, piece).await?;
-                    offset += piece;
-                }
-                Ok(())
-            }
-            result => result,
-        }
     }
 
     async fn zero(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
@@ -253,8 +245,43 @@ impl Inner {
     }
 
     fn retire(&self, no: FileNo) {
-        if let Some(file) = self.files.borrow_mut().remove(&no) {
-            self.retired.borrow_mut().push(file);
+        let Some(file) = self.files.borrow_mut().remove(&no) else {
+            return;
+        };
+        let path = file.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(segment) = name.and_then(|name| name.parse().ok()) {
+            self.retired.borrow_mut().insert(segment, file);
+        }
+    }
+
+    async fn release(&self, index: u64, wals_max: usize) -> Result<(), super::StorageError> {
+        let segments = self.directory.segments().await?;
+        let below = wholly_below(&segments, index);
+        let excess = match wals_max {
+            0 => 0,
+            max => segments.len().saturating_sub(max),
+        };
+        let wal = self.directory.wal();
+        for (no, segment) in below.iter().enumerate() {
+            // Oldest first, and not past one that stays: a log has no holes.
+            if no < excess && !purge(&wal.join(segment.to_string())).await {
+                break;
+            }
+            self.let_go(*segment).await;
+        }
+        Ok(())
+    }
+
+    /// Gives up the lock of a segment. The space of a removed one comes back only then, which takes a while.
+    async fn let_go(&self, segment: SegmentName) {
+        let lock = self.locks.borrow_mut().remove(&segment);
+        let file = self.retired.borrow_mut().remove(&segment);
+        if let Some(lock) = lock {
+            driver::blocking(move || drop(lock)).await;
+        }
+        if let Some(file) = file.and_then(|file| Rc::try_unwrap(file).ok()) {
+            file.close().await;
         }
     }
 

@@ -33,6 +33,8 @@ pub enum StorageError {
     Full { path: PathBuf, action: &'static str },
     #[error("{}: not a directory; remove the file, or give another directory", path.display())]
     NotADirectory { path: PathBuf },
+    #[error("{}: not a file; remove it, or give another directory", path.display())]
+    NotAFile { path: PathBuf },
     #[error(
         "{}: {len} bytes are too long for a segment of a write-ahead log; this file was not written by etcd or etcore",
         path.display()
@@ -45,6 +47,13 @@ pub enum StorageError {
         path.display()
     )]
     DatabaseWithoutLog { path: PathBuf },
+    /// A crash came between receiving a snapshot and using it, and then the file was lost.
+    #[error(
+        "{}: the log continues from the snapshot at index {index}, whose database is not here; put the file back, \
+         or remove this member and add it again with an empty data directory",
+        path.display()
+    )]
+    ReceivedDatabaseMissing { path: PathBuf, index: u64 },
     /// The log is damaged.
     #[error("{}: {source}", path.display())]
     Log {

@@ -39,6 +39,7 @@ fn options(dir: &Path) -> StorageOptions {
         data_dir: dir.join("data"),
         wal_dir: None,
         unsafe_no_fsync: false,
+        retention: Retention::default(),
     }
 }
 
@@ -109,7 +110,7 @@ async fn reopen(dir: &Path) -> (Recovered, WalDisk) {
             }
         }
     });
-    let Storage { disk, log } = storage.await.unwrap();
+    let Storage { disk, log, .. } = storage.await.unwrap();
     let StoredLog::Existing(recovered) = log else {
         panic!("the log is gone")
     };
@@ -267,7 +268,7 @@ fn leftovers_of_a_crash_are_removed() {
         }
         let (recovered, _disk) = reopen(dir).await;
         assert_eq!(recovered.entries.len(), 2);
-        assert_eq!(names(&member.join("snap")), ["kept"]);
+        assert_eq!(names(&member.join("snap")), ["db.tmp.first", "kept"]);
         assert_eq!(
             names(&member.join("wal")),
             ["0000000000000000-0000000000000000.wal"]

@@ -17,6 +17,13 @@ func NewPlayer(connection *grpc.ClientConn) *Player {
 	return &Player{side: side{connections: both, leases: newLeaseNames()}, revision: 1}
 }
 
+// NewPlayerAt goes on with a store that stands at a revision.
+func NewPlayerAt(connection *grpc.ClientConn, revision int64) *Player {
+	player := NewPlayer(connection)
+	player.revision = revision
+	return player
+}
+
 // Play makes the calls one by one; what is refused is part of the workload. It
 // stops at a server that does not answer.
 func (p *Player) Play(calls []Call) []Outcome {

@@ -1,9 +1,6 @@
 package durability
 
 import (
-	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"etcore/tests/compat/differential"
@@ -18,9 +15,9 @@ const (
 )
 
 // startWithWorkload starts a server, applies the workload and reads it back.
-func startWithWorkload(t *testing.T, program harness.Program) (*harness.Server, contents) {
+func startWithWorkload(t *testing.T, program harness.Program, flags []string) (*harness.Server, contents) {
 	t.Helper()
-	server := harness.Start(t, program, harness.Options{})
+	server := harness.Start(t, program, harness.Options{Flags: flags})
 	connection := server.Connection(t)
 	play(t, differential.NewPlayer(connection), differential.Workload(workloadSeed, workloadCalls))
 	wanted := read(t, connection)
@@ -46,7 +43,7 @@ func TestEtcdReadsDirectory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, wanted := startWithWorkload(t, harness.EtcoreOrReference(t))
+			server, wanted := startWithWorkload(t, harness.EtcoreOrReference(t), nil)
 			end(t, server)
 			server.Restart(t)
 			requireContents(t, server.Connection(t), wanted)
@@ -66,7 +63,7 @@ func TestEtcoreReplaysWalOfEtcd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			writer, wanted := startWithWorkload(t, program(t))
+			writer, wanted := startWithWorkload(t, program(t), nil)
 			writer.Kill()
 			walOnly := harness.CopyWalOnly(t, writer.DataDir)
 
@@ -81,31 +78,5 @@ func TestEtcoreReplaysWalOfEtcd(t *testing.T) {
 			reader := harness.Start(t, harness.Etcd37(t), harness.Options{DataDir: harness.CopyDataDir(t, server.DataDir)})
 			requireContents(t, reader.Connection(t), longer)
 		})
-	}
-}
-
-// A directory with a db file is replayed where the log reaches back to its
-// first entry, and the file is left alone.
-func TestEtcoreLeavesDbAlone(t *testing.T) {
-	t.Parallel()
-	program := harness.Etcore(t)
-	writer, wanted := startWithWorkload(t, harness.Etcd37(t))
-	writer.Stop(t)
-	directory := harness.CopyDataDir(t, writer.DataDir)
-	path := filepath.Join(directory, "member", "snap", "db")
-	before, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := harness.Start(t, program, harness.Options{DataDir: directory})
-	requireContents(t, server.Connection(t), wanted)
-	requireNextWrite(t, server.Connection(t), wanted)
-	server.Stop(t)
-	after, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(before, after) {
-		t.Fatal("the db file was changed")
 	}
 }

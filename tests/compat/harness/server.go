@@ -69,6 +69,36 @@ func Start(t testing.TB, program Program, options Options) *Server {
 	return server
 }
 
+// Refusal starts a server that must not start, waits for its end and returns
+// all it said. It must not be a signal that ended it.
+func Refusal(t testing.TB, program Program, options Options) string {
+	t.Helper()
+	if options.Scratch == "" {
+		options.Scratch = t.TempDir()
+	}
+	server, err := Launch(program, options)
+	if err == nil {
+		server.Kill()
+		t.Fatalf("%s started on %s", program.Name, options.DataDir)
+	}
+	var early *EndedError
+	if !errors.As(err, &early) {
+		t.Fatal(err)
+	}
+	if !early.State.Exited() {
+		t.Errorf("%s was ended by a signal: %s", program.Name, early.State)
+	}
+	return early.Log
+}
+
+// EndedError tells of a server that ended before it answered.
+type EndedError struct {
+	State *os.ProcessState
+	Log   string
+}
+
+func (e *EndedError) Error() string { return fmt.Sprintf("ended at start: %s", e.State) }
+
 // Launch starts a server and waits until it answers. The caller must call Kill.
 func Launch(program Program, options Options) (*Server, error) {
 	scratch, err := os.MkdirTemp(options.Scratch, program.Name+"-")
@@ -165,7 +195,7 @@ func environment() []string {
 	return kept
 }
 
-// awaitReady asks for /health until the answer is good.
+// awaitReady asks for /health until the answer is good, or only short of space.
 func (s *Server) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -176,7 +206,7 @@ func (s *Server) awaitReady() error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("ended at start: %s", s.command.ProcessState)
+			return &EndedError{State: s.command.ProcessState, Log: s.LogTail()}
 		case <-ctx.Done():
 			return fmt.Errorf("not ready after %s: %w", startTimeout, err)
 		case <-time.After(20 * time.Millisecond):
@@ -185,7 +215,7 @@ func (s *Server) awaitReady() error {
 }
 
 func (s *Server) health(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Endpoint+"/health", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Endpoint+"/health?exclude=NOSPACE", nil)
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use net::grpc::Code;
 use proto::etcdserverpb::{
-    RangeRequest, ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse, watch_request,
+    HashKvRequest, HashKvResponse, RangeRequest, ResponseHeader, WatchCreateRequest, WatchRequest,
+    WatchResponse, watch_request,
 };
 use proto::mvccpb::{KeyValue, event::EventType};
-use tests::api::{OPEN_END, WATCH, get, get_at};
+use tests::api::{HASH_KV, OPEN_END, WATCH, get, get_at};
 use tests::client::Client;
 
 use crate::load::count;
@@ -40,7 +42,24 @@ pub(crate) fn check_start(client: &mut Client, models: &mut [Model], ledger: &mu
         }
     }
     assert!(pairs.is_empty(), "keys nobody wrote: {:?}", pairs.keys());
-    check_past(client, ledger);
+    let compacted = compacted(client, ledger);
+    check_past(client, ledger, compacted);
+}
+
+/// Where the store is compacted: not before what was acknowledged, not behind what was asked for.
+fn compacted(client: &mut Client, ledger: &mut Ledger) -> i64 {
+    let answer: HashKvResponse = client
+        .unary(HASH_KV, &HashKvRequest::default())
+        .expect("a hash");
+    // Never compacted is told as -1 by some.
+    let compacted = answer.compact_revision.max(0);
+    let (told, asked) = (ledger.compacted, ledger.compaction_asked);
+    assert!(
+        (told..=asked).contains(&compacted),
+        "compacted at {compacted}; told {told}, asked {asked}"
+    );
+    ledger.compacted = compacted;
+    compacted
 }
 
 fn check_header(header: ResponseHeader, unanswered: i64, ledger: &mut Ledger) {
@@ -115,8 +134,9 @@ fn settle(model: &mut Model, pairs: &BTreeMap<String, KeyValue>) {
     model.apply(&change, revision);
 }
 
-/// Each write of the last round is what the store shows at its revision, and is not there one revision earlier.
-fn check_past(client: &mut Client, ledger: &mut Ledger) {
+/// Each write of the last round is what the store shows at its revision, and is not there one revision earlier. What is
+/// older than `compacted` cannot be read.
+fn check_past(client: &mut Client, ledger: &mut Ledger, compacted: i64) {
     let mut revisions = HashSet::new();
     assert!(
         ledger
@@ -126,6 +146,13 @@ fn check_past(client: &mut Client, ledger: &mut Ledger) {
         "two writes at one revision"
     );
     for write in &ledger.writes[ledger.checked..] {
+        if write.revision < compacted {
+            let read = client.range(&get_at(COUNTER, write.revision));
+            let refusal = read.expect_err("a read of what is compacted");
+            let code = refusal.status().map(|(code, _)| code);
+            assert_eq!(code, Some(Code::OutOfRange), "{refusal}");
+            continue;
+        }
         for (key, value) in write.change.effects() {
             let mut value_at = |revision| {
                 let answer = client.range(&get_at(key, revision));
@@ -138,7 +165,7 @@ fn check_past(client: &mut Client, ledger: &mut Ledger) {
                 "{key} at {}",
                 write.revision
             );
-            if write.revision > 1 {
+            if write.revision > compacted.max(1) {
                 assert_ne!(
                     value_at(write.revision - 1),
                     value,

@@ -1,7 +1,7 @@
 //! One client thread: writes, one after the other, until the server is gone.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 
 use bytes::Bytes;
 use proto::etcdserverpb::TxnRequest;
@@ -43,6 +43,22 @@ pub(crate) fn run(
             Err(error) => panic!("thread {}: {change:?}: {error}", model.thread),
         }
     }
+}
+
+/// Compacts at the revisions it is sent, until the connection breaks. Returns the newest one that was acknowledged.
+pub(crate) fn compact(addr: SocketAddr, revisions: &Receiver<i64>) -> i64 {
+    let mut compacted = 0;
+    let Ok(mut client) = Client::connect(addr) else {
+        return compacted;
+    };
+    for revision in revisions {
+        match client.compact(revision) {
+            Ok(_) => compacted = revision,
+            Err(CallError::Lost(_)) => break,
+            Err(error) => panic!("compaction at {revision}: {error}"),
+        }
+    }
+    compacted
 }
 
 /// The next write. Fails if the server is gone.

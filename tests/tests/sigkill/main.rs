@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  round:  start -> check what all rounds before left -> load from several threads -> SIGKILL at a random moment
+//!                                                        compactions, checkpoints
 //! ```
 //!
 //! Each thread has keys of its own, so it knows what each must hold; at the moment of the kill at most one of its
@@ -13,9 +14,10 @@
 //! - every key is as its last acknowledged write left it (value, mod and create revision, version), or as its
 //!   unanswered one would have;
 //! - at the revision of each acknowledged write of the last round, the store shows that write;
+//! - what is compacted is not less than what was acknowledged, and not more than what was asked for;
 //! - in a test of its own: the whole history, as a watch tells it, holds each acknowledged write once, at its revision.
 //!
-//! `ETCORE_SIGKILL_ROUNDS` (20) and `ETCORE_SEED` set the run.
+//! `ETCORE_SIGKILL_ROUNDS` (40) and `ETCORE_SEED` set the run.
 
 mod check;
 mod load;
@@ -35,13 +37,19 @@ use model::{Acknowledged, Ledger, Model};
 const THREADS: usize = 4;
 /// Acknowledged writes per round, at most.
 const ROUND_WRITES_MAX: u64 = 600;
+/// A compaction begins behind every so many of them, up to so many revisions in the past.
+const COMPACTION_WRITES: u64 = 50;
+const COMPACTION_DISTANCE_MAX: u64 = 200;
+/// A snapshot, and with it a checkpoint, after so many log entries: several in a round.
+const SNAPSHOT_COUNT: u64 = 100;
 /// A round that is stuck.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
 fn acknowledged_writes_survive_sigkill() {
-    let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 20);
-    Survivor::new("sigkill", rounds, &[]).process.stop();
+    let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 40);
+    let kept = [&format!("--snapshot-count={SNAPSHOT_COUNT}")[..]];
+    Survivor::new("sigkill", rounds, &kept, true).process.stop();
 }
 
 /// Every second client is served by a core that does not drive the node.
@@ -50,9 +58,9 @@ fn acknowledged_writes_survive_sigkill_on_two_shards() {
     if !is_etcore() {
         return;
     }
-    let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 20).div_ceil(4);
+    let rounds = env_number("ETCORE_SIGKILL_ROUNDS", 40).div_ceil(4);
     let args = ["--shards=2", "--shard-placement=spread"];
-    Survivor::new("sigkill two shards", rounds, &args)
+    Survivor::new("sigkill two shards", rounds, &args, true)
         .process
         .stop();
 }
@@ -61,7 +69,7 @@ fn acknowledged_writes_survive_sigkill_on_two_shards() {
 #[test]
 #[ignore = "Watch is not served yet"]
 fn a_watch_tells_the_history_across_sigkills() {
-    let mut survivor = Survivor::new("sigkill history", 4, &[]);
+    let mut survivor = Survivor::new("sigkill history", 4, &[], false);
     check::check_history(&mut survivor.client, &survivor.ledger);
     survivor.process.stop();
 }
@@ -75,7 +83,7 @@ struct Survivor {
 }
 
 impl Survivor {
-    fn new(test: &str, rounds: u64, args: &[&str]) -> Self {
+    fn new(test: &str, rounds: u64, args: &[&str], compacts: bool) -> Self {
         let random = Random::new(seed(test));
         let dir = TempDir::new().expect("a temporary directory");
         let mut options = Options::new(dir.path().join("data"));
@@ -85,9 +93,13 @@ impl Survivor {
         for round in 0..rounds {
             let (process, _) = start(options, &mut models, &mut ledger);
             let before = ledger.writes.len();
-            options = run_round(process, &mut models, &mut ledger, &random.fork(round));
+            let random = random.fork(round);
+            options = run_round(process, &mut models, &mut ledger, &random, compacts);
             let (count, revision) = (ledger.writes.len() - before, ledger.revision_seen);
-            eprintln!("{test}: round {round}: {count} acknowledged, up to {revision}");
+            let compacted = ledger.compacted;
+            eprintln!(
+                "{test}: round {round}: {count} acknowledged, up to {revision}, compacted {compacted}"
+            );
         }
         let (process, client) = start(options, &mut models, &mut ledger);
         Self {
@@ -112,6 +124,7 @@ fn run_round(
     models: &mut Vec<Model>,
     ledger: &mut Ledger,
     random: &Random,
+    compacts: bool,
 ) -> Options {
     let (sender, receiver) = mpsc::channel::<Acknowledged>();
     let addr = process.client_addr();
@@ -124,7 +137,10 @@ fn run_round(
         })
         .collect();
     drop(sender);
-    let target = 1 + random.clone().below(ROUND_WRITES_MAX);
+    let (compactions, revisions) = mpsc::channel();
+    let compactor = std::thread::spawn(move || load::compact(addr, &revisions));
+    let mut random = random.clone();
+    let target = 1 + random.below(ROUND_WRITES_MAX);
     let deadline = Instant::now() + ROUND_TIMEOUT;
     for count in 0..target {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -132,8 +148,17 @@ fn run_round(
             Ok(write) => ledger.acknowledge(write),
             Err(error) => panic!("{count} of {target} writes, then {error}"),
         }
+        let revision = ledger.revision_seen - random.below(COMPACTION_DISTANCE_MAX) as i64;
+        if compacts && count % COMPACTION_WRITES == 0 && revision > ledger.compaction_asked {
+            ledger.compaction_asked = revision;
+            // The receiver is gone if the kill was faster than this.
+            let _ = compactions.send(revision);
+        }
     }
     let options = process.kill();
+    drop(compactions);
+    let compacted = compactor.join().expect("the compacting thread failed");
+    ledger.compacted = ledger.compacted.max(compacted);
     // What was acknowledged between the decision and the kill counts as well.
     ledger.writes.extend(receiver.iter().inspect(|write| {
         ledger.revision_seen = ledger.revision_seen.max(write.revision);

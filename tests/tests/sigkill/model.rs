@@ -138,6 +138,9 @@ pub(crate) struct Ledger {
     pub(crate) revision_seen: i64,
     /// The highest term, and who answered: neither may change for the worse.
     pub(crate) term: u64,
+    /// The newest compaction that was acknowledged, and the newest that was asked for: it may have happened.
+    pub(crate) compacted: i64,
+    pub(crate) compaction_asked: i64,
     pub(crate) ids: Option<(u64, u64)>,
 }
 

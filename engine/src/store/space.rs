@@ -1,0 +1,311 @@
+//! Which pages are free, which will be, and where the file's used part ends.
+//!
+//! ```text
+//!   in a tree --retire--> leaving --commit T is durable--> pending[T] --release, one more commit--> free --allocate-->
+//! ```
+//!
+//! Invariants:
+//! - a page is in at most one of free, pending and leaving. A second way to the same page is damage of the file, and
+//!   found when the page leaves its tree for the second time;
+//! - pages that left the tree in the newest commit stay pending even when released: the older meta page still leads to
+//!   them, and it is the way back if a later one cannot be read.
+//!
+//! Single pages are taken lowest first, so that the file's end can become free; runs are taken from the shortest run
+//! that is long enough, so that long ones last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::damage::{DamageKind, StoreDamage};
+use super::page::PageNo;
+
+/// Disjoint runs of pages, with neighbours joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Runs {
+    /// First page -> number of pages.
+    by_start: BTreeMap<u64, u64>,
+    /// Number of pages, first page.
+    by_len: BTreeSet<(u64, u64)>,
+    count: u64,
+}
+
+impl Runs {
+    /// Pages in all runs.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// First page and number of pages, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.by_start.iter().map(|(start, len)| (*start, *len))
+    }
+
+    pub(super) fn overlaps(&self, start: u64, len: u64) -> bool {
+        self.by_start
+            .range(..start.saturating_add(len))
+            .next_back()
+            .is_some_and(|(other, other_len)| other + other_len > start)
+    }
+
+    /// Adds pages that are in none of the runs.
+    pub(super) fn insert(&mut self, start: u64, len: u64) {
+        assert!(
+            !self.overlaps(start, len),
+            "pages {start} and {len} on are here already"
+        );
+        self.count += len;
+        let (mut first, mut limit) = (start, start + len);
+        if let Some((before, before_len)) = self.before(start)
+            && before + before_len == first
+        {
+            self.remove(before, before_len);
+            first = before;
+        }
+        if let Some(after_len) = self.by_start.get(&limit).copied() {
+            self.remove(limit, after_len);
+            limit += after_len;
+        }
+        self.by_start.insert(first, limit - first);
+        self.by_len.insert((limit - first, first));
+    }
+
+    /// Takes `len` pages that follow each other.
+    fn take(&mut self, len: u64) -> Option<u64> {
+        let (start, run_len) = if len == 1 {
+            self.iter().next()?
+        } else {
+            let (run_len, start) = *self.by_len.range((len, 0)..).next()?;
+            (start, run_len)
+        };
+        self.remove(start, run_len);
+        if run_len > len {
+            self.by_start.insert(start + len, run_len - len);
+            self.by_len.insert((run_len - len, start + len));
+        }
+        self.count -= len;
+        Some(start)
+    }
+
+    fn before(&self, start: u64) -> Option<(u64, u64)> {
+        let (before, len) = self.by_start.range(..start).next_back()?;
+        Some((*before, *len))
+    }
+
+    fn remove(&mut self, start: u64, len: u64) {
+        self.by_start.remove(&start);
+        self.by_len.remove(&(len, start));
+    }
+}
+
+/// The writer's account of the file's pages.
+#[derive(Clone, Debug)]
+pub(super) struct Space {
+    /// Pages at and behind it were never used.
+    high_water: u64,
+    /// Pages at and behind it are not in any tree of the last commit.
+    committed_high_water: u64,
+    page_size: u32,
+    free: Runs,
+    /// By the commit in which they left the tree.
+    pending: BTreeMap<u64, Runs>,
+    /// Those of the open commit.
+    leaving: Runs,
+    /// No pin reaches roots older than this commit.
+    released: u64,
+}
+
+impl Space {
+    pub(super) const fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    pub(super) fn new(page_size: u32, high_water: u64, free: Runs) -> Self {
+        Space {
+            high_water,
+            committed_high_water: high_water,
+            page_size,
+            free,
+            pending: BTreeMap::new(),
+            leaving: Runs::default(),
+            released: 0,
+        }
+    }
+
+    pub(super) const fn high_water(&self) -> u64 {
+        self.high_water
+    }
+
+    /// Pages that the newest tree does not reach, those of the open commit not counted.
+    pub(super) fn unused(&self) -> u64 {
+        self.free.count() + self.pending.values().map(Runs::count).sum::<u64>()
+    }
+
+    /// Pages that a stored list of free pages names: all but those in the tree that is being made.
+    pub(super) fn listed(&self) -> u64 {
+        self.unused() + self.leaving.count()
+    }
+
+    /// The same page by page, ascending.
+    pub(super) fn listed_pages(&self) -> impl Iterator<Item = u64> {
+        let mut runs: Vec<(u64, u64)> = self
+            .pending
+            .values()
+            .chain([&self.free, &self.leaving])
+            .flat_map(Runs::iter)
+            .collect();
+        runs.sort_unstable();
+        runs.into_iter().flat_map(|(start, len)| start..start + len)
+    }
+
+    /// Pages that follow each other, for the open commit to write.
+    pub(super) fn allocate(&mut self, len: u64) -> PageNo {
+        if let Some(start) = self.free.take(len) {
+            return PageNo(start);
+        }
+        let start = self.high_water;
+        self.high_water += len;
+        PageNo(start)
+    }
+
+    /// Pages that the open commit allocated and has no use for after all.
+    pub(super) fn give_back(&mut self, page: PageNo, len: u64) {
+        self.free.insert(page.0, len);
+    }
+
+    /// Pages of the last commit that the open one does without.
+    ///
+    /// # Errors
+    /// The pages cannot be in a tree: they are free already, or lie outside.
+    pub(super) fn retire(&mut self, page: PageNo, len: u64) -> Result<(), StoreDamage> {
+        let offset = page.0.saturating_mul(u64::from(self.page_size));
+        self.check_range(page, len)?;
+        let is_free = self
+            .pending
+            .values()
+            .chain([&self.free, &self.leaving])
+            .any(|runs| runs.overlaps(page.0, len));
+        if is_free {
+            let what = DamageKind::ReachedTwice { page: page.0 };
+            return Err(StoreDamage::new(offset, what));
+        }
+        self.leaving.insert(page.0, len);
+        Ok(())
+    }
+
+    fn check_range(&self, page: PageNo, len: u64) -> Result<(), StoreDamage> {
+        let limit = self.committed_high_water;
+        let end = page.0.checked_add(len);
+        if page >= PageNo::FIRST && end.is_some_and(|end| end <= limit) {
+            return Ok(());
+        }
+        let offset = page.0.saturating_mul(u64::from(self.page_size));
+        let what = DamageKind::PageOutside {
+            page: page.0,
+            limit,
+        };
+        Err(StoreDamage::new(offset, what))
+    }
+
+    /// Command: the next commit begins, and the last one was `newest`.
+    pub(super) fn begin(&mut self, newest: u64) {
+        let limit = newest.min(self.released.saturating_add(1));
+        let kept = self.pending.split_off(&limit);
+        for runs in std::mem::replace(&mut self.pending, kept).into_values() {
+            for (start, len) in runs.iter() {
+                self.free.insert(start, len);
+            }
+        }
+    }
+
+    /// Input: commit `txid` is durable.
+    pub(super) fn on_committed(&mut self, txid: u64) {
+        let leaving = std::mem::take(&mut self.leaving);
+        if leaving.count() > 0 {
+            self.pending.insert(txid, leaving);
+        }
+        self.committed_high_water = self.high_water;
+    }
+
+    /// Input: no pin reaches roots older than commit `txid`.
+    pub(super) fn on_released(&mut self, txid: u64) {
+        self.released = self.released.max(txid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(of: &[(u64, u64)]) -> Runs {
+        let mut runs = Runs::default();
+        for (start, len) in of {
+            runs.insert(*start, *len);
+        }
+        runs
+    }
+
+    #[test]
+    fn neighbours_join() {
+        let joined = runs(&[(4, 1), (6, 2), (5, 1), (20, 3)]);
+        assert_eq!(joined.iter().collect::<Vec<_>>(), [(4, 4), (20, 3)]);
+        assert_eq!(joined.count(), 7);
+        assert!(joined.overlaps(0, 5) && joined.overlaps(7, 1) && joined.overlaps(7, 100));
+        assert!(!joined.overlaps(0, 4) && !joined.overlaps(8, 12));
+    }
+
+    #[test]
+    fn singles_lowest_first_and_runs_from_the_shortest() {
+        let mut space = Space::new(4096, 100, runs(&[(4, 1), (10, 8), (30, 3)]));
+        assert_eq!(space.allocate(3), PageNo(30));
+        assert_eq!(space.allocate(1), PageNo(4));
+        assert_eq!(space.allocate(1), PageNo(10));
+        assert_eq!(space.allocate(8), PageNo(100));
+        assert_eq!((space.high_water(), space.unused()), (108, 7));
+    }
+
+    #[test]
+    fn a_page_is_used_again_only_when_released_and_out_of_both_trees() {
+        let mut space = Space::new(4096, 10, Runs::default());
+        space.begin(4);
+        space.retire(PageNo(7), 1).expect("in range");
+        space.on_committed(5);
+        space.on_released(5);
+        space.begin(5);
+        assert_eq!(
+            space.allocate(1),
+            PageNo(10),
+            "page 7 is in the older meta's tree"
+        );
+        space.on_committed(6);
+        space.begin(6);
+        assert_eq!(space.allocate(1), PageNo(7));
+    }
+
+    #[test]
+    fn unreleased_pages_stay() {
+        let mut space = Space::new(4096, 10, Runs::default());
+        for txid in 5..9 {
+            space.begin(txid - 1);
+            space.retire(PageNo(txid), 1).expect("in range");
+            space.on_committed(txid);
+        }
+        space.on_released(6);
+        space.begin(8);
+        assert_eq!(space.allocate(2), PageNo(5), "those of commits 5 and 6");
+        assert_eq!(space.allocate(1), PageNo(10));
+        assert_eq!(
+            space.listed_pages().collect::<Vec<_>>(),
+            [7, 8],
+            "of commits 7 and 8"
+        );
+    }
+
+    #[test]
+    fn leaving_twice_or_from_outside_is_damage() {
+        let mut space = Space::new(4096, 10, runs(&[(3, 1)]));
+        for (page, len) in [(0, 1), (9, 2), (u64::MAX, 1), (3, 1), (2, 2)] {
+            assert!(space.retire(PageNo(page), len).is_err(), "{page} {len}");
+        }
+        space.retire(PageNo(4), 2).expect("in range");
+        assert!(space.retire(PageNo(5), 1).is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! Performs the store's operations on `member/snap/db`, and maps the file for reading.
+//!
+//! ```text
+//!   db             locked as bbolt locks it: etcd and its tools keep out, and are kept out
+//!   db.tmp.first   a database that is being made; called `db` once its first commit is durable
+//! ```
+//!
+//! Writes go through the page cache, which the map shows at once. Each is sent to the disk before it counts as done, so
+//! that a sync finds little to do: the store has at most two under way, and what waits in the disk's queue in front of
+//! a group of the log is bounded by that. Large pieces also keep a distance.
+//!
+//! - What is written was claimed before, so no write runs out of space. Failing to claim is an answer; the store refuses
+//!   proposals and tries again.
+//! - A failed write or sync leaves unknown what is on the disk; the store then stops the member.
+
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use driver::{AlignedBuf, BLOCK_SIZE_BYTES, Caching, File, MappedFile, fs};
+use engine::snap::SnapDbName;
+use engine::store::Pages;
+
+use super::claim::claim;
+use super::directory::Directory;
+use super::{StorageError, lock};
+use crate::logging;
+
+/// Pieces from this size on are paced: those are the pages of a checkpoint, of which there may be thousands. Meta pages
+/// and small commits are not.
+const PACED_SIZE_BYTES_MIN: usize = 64 << 10;
+/// Pause in front of such a piece. With pieces of 256 KiB that leaves 128 MB/s.
+const PACE: Duration = Duration::from_millis(2);
+/// A sync that takes longer is logged; etcd's bound.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+/// A store's first commit: pages, sync, meta pages, sync.
+const SYNCS_OF_FIRST_COMMIT: u32 = 2;
+/// The store's name, and the one under which it is made. etcd removes what begins so when it starts.
+const NAME: &str = "db";
+const NAME_OF_FIRST: &str = "db.tmp.first";
+
+/// The store's file. Clones share it.
+#[derive(Clone)]
+pub struct StoreDisk(Rc<Inner>);
+
+struct Inner {
+    directory: Rc<Directory>,
+    file: File,
+    map: Arc<MappedFile>,
+    /// Syncs until the file gets its name; 0: it has it.
+    syncs_to_name: Cell<u32>,
+    /// How long the file was at the start; 0: there was none.
+    found_len: u64,
+    skips_sync: bool,
+}
+
+/// The map, as the engine reads it.
+#[derive(Debug)]
+struct StorePages(Arc<MappedFile>);
+
+impl Pages for StorePages {
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        self.0.bytes(offset, len)
+    }
+}
+
+impl StoreDisk {
+    /// Opens, locks and maps the file, or begins one if there is none.
+    pub(super) async fn open(
+        directory: &Rc<Directory>,
+        skips_sync: bool,
+    ) -> Result<Self, StorageError> {
+        let path = directory.snap().join(NAME);
+        let failed = |action| {
+            let path = path.clone();
+            move |error| StorageError::new(&path, action, error)
+        };
+        let found = fs::metadata(&path).await.map_err(failed("look at it"))?;
+        if found.is_some_and(|found| found.is_dir) {
+            return Err(StorageError::NotAFile { path });
+        }
+        let (file, syncs_to_name) = match found {
+            Some(_) => {
+                let file = File::open(&path, Caching::Buffered).await;
+                let file = file.map_err(failed("open the database for writing"))?;
+                lock::patiently(|| file.try_lock()).await?;
+                (file, 0)
+            }
+            None => {
+                let path = directory.snap().join(NAME_OF_FIRST);
+                let file = File::create(&path, Caching::Buffered).await;
+                let file =
+                    file.map_err(|error| StorageError::new(&path, "create the database", error))?;
+                lock::patiently(|| file.try_lock()).await?;
+                (file, SYNCS_OF_FIRST_COMMIT)
+            }
+        };
+        let map = MappedFile::new(&file, &path).map_err(failed("map the database"))?;
+        let found_len = map.len();
+        if found.is_some() {
+            Self::claim_holes(&file, found_len).await?;
+        }
+        Ok(Self(Rc::new(Inner {
+            directory: Rc::clone(directory),
+            file,
+            map: Arc::new(map),
+            syncs_to_name: Cell::new(syncs_to_name),
+            found_len,
+            skips_sync,
+        })))
+    }
+
+    /// Puts the database received for the snapshot at `index` in place of this one, durably, and opens it. Pages of the
+    /// old one can be read as long as somebody has them.
+    ///
+    /// # Errors
+    /// [`StorageError`]; the old file is still in place if the new one could not be renamed.
+    pub async fn swap_in(&self, index: u64) -> Result<Self, StorageError> {
+        let snap = self.0.directory.snap();
+        let received = snap.join(SnapDbName { index }.to_string());
+        match fs::rename(&received, self.path()).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StorageError::ReceivedDatabaseMissing {
+                    path: received,
+                    index,
+                });
+            }
+            renamed => renamed.map_err(|error| {
+                StorageError::new(&received, "rename it over the database", error)
+            })?,
+        }
+        fs::sync_dir(&snap)
+            .await
+            .map_err(|error| StorageError::new(&snap, "sync the directory", error))?;
+        Self::open(&self.0.directory, self.0.skips_sync).await
+    }
+
+    /// bbolt enlarges a file without claiming the space: writing there could fail in the middle of a commit.
+    async fn claim_holes(file: &File, len: u64) -> Result<(), StorageError> {
+        match claim(file, len).await {
+            Err(error) if len > 0 => Err(StorageError::new(
+                &file.path(),
+                "claim the space that the database counts as its own",
+                error,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes found at the start. 0: a new store ([`engine::store`]'s `create`).
+    pub fn found_len(&self) -> u64 {
+        self.0.found_len
+    }
+
+    /// What readers on all cores read, and the writer.
+    pub fn pages(&self) -> Arc<dyn Pages> {
+        Arc::new(StorePages(Arc::clone(&self.0.map)))
+    }
+
+    /// The same, for asking ahead of a walk ([`MappedFile::load`]).
+    pub fn map(&self) -> &Arc<MappedFile> {
+        &self.0.map
+    }
+
+    /// What the file is called, or will be once its first commit is durable.
+    pub fn path(&self) -> PathBuf {
+        self.0.directory.snap().join(NAME)
+    }
+
+    /// Claims space up to `len` and shows it to readers.
+    ///
+    /// # Errors
+    /// No space, above all; nothing has changed then, and a later try may succeed.
+    pub async fn grow(&self, len: u64) -> io::Result<()> {
+        let Inner { file, map, .. } = &*self.0;
+        if len <= map.len() {
+            return Ok(());
+        }
+        if len > map.len_max() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        claim(file, len).await?;
+        map.set_len(len)
+    }
+
+    /// Writes whole blocks within what was claimed. They are on their way to the disk, not yet durable.
+    ///
+    /// # Errors
+    /// What the kernel says; what the file holds there is unknown then.
+    pub async fn write(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
+        let Inner { file, map, .. } = &*self.0;
+        let len = bytes.len() as u64;
+        let is_claimed = offset.checked_add(len).is_some_and(|end| end <= map.len());
+        if !is_claimed || !bytes.len().is_multiple_of(BLOCK_SIZE_BYTES) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if bytes.len() >= PACED_SIZE_BYTES_MIN {
+            driver::sleep(PACE).await;
+        }
+        let buf = AlignedBuf::copy_of(&bytes);
+        drop(bytes);
+        file.write_at(buf, offset).await.0?;
+        if self.0.skips_sync {
+            return Ok(());
+        }
+        file.write_back(offset, len).await
+    }
+
+    /// Makes all that was written durable; with the first commit the file's name too.
+    ///
+    /// # Errors
+    /// What the kernel says; what is on the disk is unknown then.
+    pub async fn sync(&self) -> io::Result<()> {
+        let inner = &*self.0;
+        if !inner.skips_sync {
+            let start = driver::now();
+            inner.file.datasync().await?;
+            let took = driver::now() - start;
+            if took > SLOW_SYNC {
+                logging::warn!("slow fdatasync of the database", "took" => took, "expected-duration" => SLOW_SYNC);
+            }
+        }
+        match inner.syncs_to_name.get() {
+            0 => Ok(()),
+            1 => {
+                self.give_name().await?;
+                inner.syncs_to_name.set(0);
+                Ok(())
+            }
+            more => {
+                inner.syncs_to_name.set(more - 1);
+                Ok(())
+            }
+        }
+    }
+
+    async fn give_name(&self) -> io::Result<()> {
+        let inner = &*self.0;
+        let path = self.path();
+        fs::rename(inner.file.path(), &path).await?;
+        inner.file.set_path(path);
+        if inner.skips_sync {
+            return Ok(());
+        }
+        fs::sync_dir(inner.directory.snap()).await
+    }
+}
