@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::store::{MemoryPages, Store};
 use engine::state::{State, StateOptions};
+use engine::store::{MemoryPages, Store};
 use engine::types::{LogIndex, Term};
 use proto::etcdserverpb::{InternalRaftRequest, PutRequest, RangeRequest};
 
@@ -94,7 +94,10 @@ fn main() {
         None => best.push((what, nanos)),
     };
     for _ in 0..rounds {
-        let mut state = State::new(StateOptions::default(), Store::create(Arc::new(MemoryPages::default())));
+        let mut state = State::new(
+            StateOptions::default(),
+            Store::create(Arc::new(MemoryPages::default())),
+        );
         let mut applied = 0;
         note(
             "first put, batch 1",

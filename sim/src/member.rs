@@ -3,15 +3,20 @@
 //! The node is the production one; this file starts it from the disk, as `server` does, and ends it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use engine::boot::{self, DbFacts, Found, Position, SnapshotFacts, Start, StartPlan};
 use engine::consensus::ConsensusOptions;
 use engine::membership::Member as Peer;
 use engine::mvcc::RangeRun;
 use engine::node::{Node, NodeOptions, bootstrap_log};
-use engine::state::StateOptions;
+use engine::snap::{SnapFile, SnapIo};
+use engine::state::{StateOptions, db_facts};
+use engine::store::{MemoryPages, OpenError, Store, StoreIo};
+use engine::types::Budget;
 use engine::view::{Sabotage, ViewReader};
-use engine::wal::{FileNo, IoFault, Pace, Recovery, Wal, WalIo, WalOp, WalOptions};
+use engine::wal::{FileNo, IoFault, Pace, Recovered, Recovery, Wal, WalIo, WalOp, WalOptions};
 
 use crate::check::Violation;
 use crate::disk::SimDisk;
@@ -22,6 +27,8 @@ use crate::reader::Reader;
 /// One tick at rate 1.
 pub const TICK: Time = 100 * MILLISECOND;
 
+/// Segments of the log that stay though a snapshot replaces them.
+pub const SEGMENTS_MAX: usize = 1;
 /// Snapshots to followers do not exist yet, so nobody may ever lag further than this.
 const CATCH_UP_ENTRY_COUNT: usize = 10_000_000;
 const CATCH_UP_SIZE_BYTES: usize = 1 << 30;
@@ -61,6 +68,8 @@ pub struct Member {
     /// Counts starts; events of former lives are void.
     pub life: u32,
     pub in_flight: BTreeMap<u64, InFlight>,
+    pub store_in_flight: BTreeMap<u64, StoreIo>,
+    pub snap_in_flight: BTreeMap<u64, SnapIo>,
     /// The file that the last write was synced with; its sync will be asked for.
     pub synced: Option<FileNo>,
     /// Operations by the id of their proposal, and of their read-index round.
@@ -97,6 +106,8 @@ impl Member {
             node: None,
             life: 0,
             in_flight: BTreeMap::new(),
+            store_in_flight: BTreeMap::new(),
+            snap_in_flight: BTreeMap::new(),
             synced: None,
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -130,19 +141,30 @@ impl Member {
         let no = self.no;
         let refused = |e: &dyn std::fmt::Display| format!("recovery: member {no}: {e}");
         let options = node_options(plan, no, self.life, now);
+        let (pages, len) = self.disk.open_store();
         let mut node = if segments.is_empty() {
             let peers: Vec<Peer> = (0..plan.node_count).map(peer).collect();
             let (entries, hard_state) = bootstrap_log(&peers).map_err(|e| refused(&e))?;
             let wal = Wal::create("metadata".into(), wal_options(plan));
-            Node::bootstrap(options, wal, entries, hard_state).map_err(|e| refused(&e))?
+            let store = Store::create(pages);
+            Node::bootstrap(options, wal, entries, hard_state, store).map_err(|e| refused(&e))?
         } else {
             let mut recovery = Recovery::new();
             for (name, bytes) in segments {
                 recovery.on_segment(name, bytes).map_err(|e| refused(&e))?;
             }
-            let recovered = recovery.finish().map_err(|e| refused(&e))?;
+            let mut recovered = recovery.finish().map_err(|e| refused(&e))?;
             let wal = Wal::resume(&recovered, wal_options(plan));
-            Node::restart(options, wal, recovered).map_err(|e| refused(&e))?
+            let store = open_store(Arc::clone(&pages), len).map_err(|e| refused(&e))?;
+            let db = store.as_ref().map(db_facts).transpose();
+            let db = db.map_err(|e| refused(&e))?;
+            let plan = self
+                .decide(&recovered, db.as_ref())
+                .map_err(|e| refused(&e))?;
+            let entries = plan.take_log(&mut recovered);
+            let store = store.unwrap_or_else(|| Store::create(pages));
+            Node::restart(options, wal, plan, entries, store, &mut |_| {})
+                .map_err(|e| refused(&e))?
         };
         if plan.plant == Some(Plant::PageReuse) {
             node.sabotage(Sabotage::ReusePinnedPages);
@@ -155,6 +177,28 @@ impl Member {
         }
         self.node = Some(node);
         Ok(true)
+    }
+
+    /// How to go on with what the disk holds, as the server decides it.
+    fn decide(&self, recovered: &Recovered, db: Option<&DbFacts>) -> Result<StartPlan, String> {
+        let facts = |file: SnapFile| SnapshotFacts {
+            at: Position {
+                index: file.index,
+                term: file.term,
+            },
+        };
+        let snapshots: Vec<SnapshotFacts> = self.disk.snapshots().map(facts).collect();
+        let start = boot::decide(&Found {
+            wal: Some(recovered),
+            snapshots: &snapshots,
+            db,
+            received_dbs: &[],
+        });
+        match start {
+            Ok(Start::Resume(plan)) => Ok(*plan),
+            Ok(other) => Err(format!("{other:?} is not how to go on")),
+            Err(refusal) => Err(refusal.to_string()),
+        }
     }
 
     /// Performs an operation, but for the sync that a planted bug skips.
@@ -214,6 +258,16 @@ impl Member {
         for under_way in std::mem::take(&mut self.in_flight).into_values() {
             self.interrupt(&under_way);
         }
+        for io in std::mem::take(&mut self.store_in_flight).into_values() {
+            if self.rng.one_in(2) {
+                let _ = self.disk.perform_store(&io.op, &mut self.rng);
+            }
+        }
+        for io in std::mem::take(&mut self.snap_in_flight).into_values() {
+            if self.rng.one_in(2) {
+                let _ = self.disk.perform_snap(&io.op, SEGMENTS_MAX);
+            }
+        }
         match is_power_cut {
             true => self.disk.lose_power(&mut self.rng),
             false => self.disk.close_all(),
@@ -228,6 +282,15 @@ impl Member {
             .chain(reads)
             .chain(scans.map(|s| s.operation))
             .collect()
+    }
+
+    /// What a slow disk adds to each operation.
+    pub fn slow_by_now(&self, now: Time) -> Time {
+        if now < self.slow_until {
+            self.slow_by
+        } else {
+            0
+        }
     }
 
     /// True if no reader of another core is in the middle of a read.
@@ -262,6 +325,16 @@ fn peer(no: usize) -> Peer {
     }
 }
 
+/// The store in the file, if anything was committed to it.
+fn open_store(pages: Arc<MemoryPages>, len: u64) -> Result<Option<Store>, OpenError> {
+    if len == 0 {
+        return Ok(None);
+    }
+    let mut store = Store::open(pages, len)?;
+    store.scan(&mut Budget::unlimited())?;
+    Ok(Some(store))
+}
+
 fn wal_options(plan: &Plan) -> WalOptions {
     WalOptions {
         segment_bytes: plan.segment_bytes,
@@ -288,6 +361,8 @@ fn node_options(plan: &Plan, no: usize, life: u32, now: Time) -> NodeOptions {
         state: StateOptions::default(),
         started_unix_ms: 1_700_000_000_000 + now / MILLISECOND,
         max_learners: 1,
+        snapshot_count: plan.snapshot_count,
+        checkpoints: plan.checkpoints,
         tick: Duration::from_micros(TICK),
     }
 }

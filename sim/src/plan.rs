@@ -2,6 +2,7 @@
 
 use crate::disk::Fail;
 use crate::random::Rng;
+use engine::node::CheckpointOptions;
 
 /// Virtual time in microseconds since the start of the world.
 pub type Time = u64;
@@ -145,6 +146,9 @@ pub struct Plan {
     pub budget_max: u64,
     /// Which urgent sync of a life is skipped by [`Plant::SkipFsync`].
     pub skipped_sync: u64,
+    /// Applied entries between two snapshots. Never with several members: snapshots to followers do not exist yet.
+    pub snapshot_count: u64,
+    pub checkpoints: CheckpointOptions,
     /// Prints every event: to look at one seed.
     pub is_traced: bool,
 }
@@ -176,6 +180,8 @@ impl Plan {
             think_max: rng.skewed(20, 1000) * MILLISECOND,
             budget_max: rng.between(2, 60),
             skipped_sync: rng.between(1, 40),
+            snapshot_count: u64::MAX,
+            checkpoints: CheckpointOptions::default(),
             is_traced: false,
         };
         plan.faults = plan.draw_faults(&mut rng);
@@ -186,6 +192,13 @@ impl Plan {
         }
         if rng.one_in(3) {
             plan.key_fill_bytes = rng.skewed(20, 3000) as usize;
+        }
+        plan.checkpoints = CheckpointOptions {
+            unsaved_bytes_max: rng.skewed(200, 40_000),
+            unsaved_ticks_max: rng.between(1, 12),
+        };
+        if node_count == 1 {
+            plan.snapshot_count = rng.skewed(3, 200);
         }
         plan
     }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::state::View;
+use engine::store::StoreOp;
 use engine::wal::{FileNo, WalOp};
 use prost::Message as _;
 use proto::raftpb;
@@ -21,7 +22,7 @@ use proto::raftpb;
 use crate::check::agreement::Agreement;
 use crate::check::{self, Violation};
 use crate::history::{Operation, Outcome};
-use crate::member::Member;
+use crate::member::{Member, SEGMENTS_MAX};
 use crate::network::{Network, Passage};
 use crate::plan::{MILLISECOND, Plan, SECOND, Time};
 use crate::random::Rng;
@@ -47,6 +48,16 @@ enum Event {
         life: u32,
     },
     DiskDone {
+        member: usize,
+        life: u32,
+        ticket: u64,
+    },
+    StoreDone {
+        member: usize,
+        life: u32,
+        ticket: u64,
+    },
+    SnapDone {
         member: usize,
         life: u32,
         ticket: u64,
@@ -274,6 +285,26 @@ impl World {
                 }
                 Ok(())
             }
+            Event::StoreDone {
+                member,
+                life,
+                ticket,
+            } => {
+                if self.is_alive(member, life) {
+                    self.on_store_done(member, ticket);
+                }
+                Ok(())
+            }
+            Event::SnapDone {
+                member,
+                life,
+                ticket,
+            } => {
+                if self.is_alive(member, life) {
+                    self.on_snap_done(member, ticket);
+                }
+                Ok(())
+            }
             Event::LateSync { member, life, file } => {
                 if self.is_alive(member, life) {
                     self.members[member].disk.sync_late(file);
@@ -323,7 +354,9 @@ impl World {
             Event::Tick { member, .. }
             | Event::Turn { member, .. }
             | Event::Read { member, .. }
-            | Event::DiskDone { member, .. } => Some(*member),
+            | Event::DiskDone { member, .. }
+            | Event::StoreDone { member, .. }
+            | Event::SnapDone { member, .. } => Some(*member),
             Event::Deliver { passage, .. } => Some(passage.stream.to),
             _ => None,
         }
@@ -376,6 +409,32 @@ impl World {
         member.has_disk_failed |= result.is_err() && !is_claim;
         if let Some(node) = &mut member.node {
             node.on_io_done(under_way.io.ticket, result);
+        }
+        self.wake(no);
+    }
+
+    fn on_store_done(&mut self, no: usize, ticket: u64) {
+        let member = &mut self.members[no];
+        let Some(io) = member.store_in_flight.remove(&ticket) else {
+            return;
+        };
+        let result = member.disk.perform_store(&io.op, &mut member.rng);
+        let is_claim = matches!(io.op, StoreOp::Grow { .. });
+        member.has_disk_failed |= result.is_err() && !is_claim;
+        if let Some(node) = &mut member.node {
+            node.on_store_io_done(io.ticket, result);
+        }
+        self.wake(no);
+    }
+
+    fn on_snap_done(&mut self, no: usize, ticket: u64) {
+        let member = &mut self.members[no];
+        let Some(io) = member.snap_in_flight.remove(&ticket) else {
+            return;
+        };
+        let result = member.disk.perform_snap(&io.op, SEGMENTS_MAX);
+        if let Some(node) = &mut member.node {
+            node.on_snap_io_done(io.ticket, result);
         }
         self.wake(no);
     }

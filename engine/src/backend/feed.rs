@@ -22,8 +22,12 @@ type Records = BTreeMap<(Bucket, Bytes), Option<Bytes>>;
 #[derive(Debug)]
 enum Stage {
     /// Deletions come first: their keys are before all that is new.
-    Sweeping { left: usize },
-    Pairs { next: TailPosition },
+    Sweeping {
+        left: usize,
+    },
+    Pairs {
+        next: TailPosition,
+    },
     Records(std::collections::btree_map::IntoIter<(Bucket, Bytes), Option<Bytes>>),
 }
 

@@ -212,7 +212,8 @@ impl StoreSweep {
             budget.spend(1);
             let key = pair::key_in(pair).unwrap_or_default();
             let is_there = index.holds(key, revision);
-            if revision.main > self.former || (is_there && self.keeps(index, key, revision, tombstone))
+            if revision.main > self.former
+                || (is_there && self.keeps(index, key, revision, tombstone))
             {
                 self.hasher.write(revision, tombstone, pair);
             }

@@ -119,13 +119,7 @@ impl HashRun {
         }))
     }
 
-    fn counts(
-        &self,
-        reader: Reader<'_>,
-        revision: Revision,
-        tombstone: bool,
-        pair: &[u8],
-    ) -> bool {
+    fn counts(&self, reader: Reader<'_>, revision: Revision, tombstone: bool, pair: &[u8]) -> bool {
         if revision.main > self.compacted {
             return true;
         }

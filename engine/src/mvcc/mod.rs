@@ -36,8 +36,8 @@ mod txn;
 mod txn_plan;
 mod write;
 
-pub use compaction::{CompactionHash, Compactor};
 pub(crate) use compaction::StoreSweep;
+pub use compaction::{CompactionHash, Compactor};
 pub use error::RequestError;
 pub use hash::{HashKv, HashRun};
 pub use hold::Hold;
@@ -50,8 +50,8 @@ pub(crate) use write::{Change, DeleteRun, Writer};
 
 use bytes::Bytes;
 
-use crate::index::{Index, Reading, Version};
 use crate::backend::{PairCursor, PairRef, Pairs, StoreSide};
+use crate::index::{Index, Reading, Version};
 use crate::tail::{Bucket, Mutation, Tail, meta};
 use crate::types::{Budget, Revision};
 

@@ -130,9 +130,9 @@ impl Execution {
                         None
                     }
                     Running::Decode(run) => run.step(budget).map(Response::ResponseRange),
-                    Running::Delete(run) => run
-                        .step(writer, budget)?
-                        .map(Response::ResponseDeleteRange),
+                    Running::Delete(run) => {
+                        run.step(writer, budget)?.map(Response::ResponseDeleteRange)
+                    }
                 };
                 if response.is_none() {
                     return Ok(None);

@@ -24,11 +24,26 @@ use crate::store::{CommitState, StoreIo, StoreTicket};
 use crate::types::Budget;
 use crate::wal::{Durability, GroupNo, IoFault};
 
-/// A checkpoint begins when so many bytes of changes wait for one: few enough to be written in some ten milliseconds and
-/// to be held twice, many enough that the syncs of a busy member are rare.
-const UNSAVED_BYTES_MAX: u64 = 8 << 20;
-/// ... or when the oldest of them has waited so long. Ticks are heartbeats, 100 ms each by default.
-const UNSAVED_TICKS_MAX: u64 = 10;
+/// When a checkpoint is due.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointOptions {
+    /// So many bytes of changes wait for one.
+    pub unsaved_bytes_max: u64,
+    /// The oldest of them has waited so many ticks.
+    pub unsaved_ticks_max: u64,
+}
+
+/// Few enough bytes to be written in some ten milliseconds and to be held twice, many enough that the syncs of a busy
+/// member are rare; a second, if a tick is 100 ms.
+impl Default for CheckpointOptions {
+    fn default() -> Self {
+        CheckpointOptions {
+            unsaved_bytes_max: 8 << 20,
+            unsaved_ticks_max: 10,
+        }
+    }
+}
+
 /// Memory that changes may take which are not in the store, or are and can still be reached in memory. Past it new
 /// proposals are refused until the disk has caught up.
 pub(super) const TAIL_BYTES_MAX: u64 = 96 << 20;
@@ -125,6 +140,7 @@ impl Node {
     }
 
     fn is_checkpoint_due(&mut self) -> bool {
+        let options = self.options.checkpoints;
         let unsaved = self.state.applied_index() > self.state.checkpoint().index;
         let since = &mut self.saving.unsaved_since;
         match (unsaved, &since) {
@@ -132,11 +148,12 @@ impl Node {
             (false, Some(_)) => *since = None,
             _ => {}
         }
-        let is_old = since.is_some_and(|since| self.tick_count >= since + UNSAVED_TICKS_MAX);
+        let is_old =
+            since.is_some_and(|since| self.tick_count >= since + options.unsaved_ticks_max);
         let is_closing = self.saving.is_closing && (unsaved || !self.saving.is_closed);
         is_old
             || is_closing
-            || self.state.unsaved_bytes() >= UNSAVED_BYTES_MAX
+            || self.state.unsaved_bytes() >= options.unsaved_bytes_max
             || self.state.wants_checkpoint()
     }
 
@@ -262,8 +279,8 @@ impl Node {
                 let group = self.wal.seal(Durability::Sync);
                 self.saving.snapshot = Snapshot::Recording(group);
             }
-            Snapshot::Writing(expected, _) | Snapshot::Releases(expected)
-                if expected == ticket => {}
+            Snapshot::Writing(expected, _) | Snapshot::Releases(expected) if expected == ticket => {
+            }
             other => self.saving.snapshot = other,
         }
     }

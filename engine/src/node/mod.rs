@@ -55,6 +55,7 @@ use backlog::Backlog;
 use checkpoint::{Saving, TAIL_BYTES_MAX};
 
 pub use bootstrap::bootstrap_log;
+pub use checkpoint::CheckpointOptions;
 pub use leases::LeaseTime;
 pub use request_id::RequestIds;
 pub use start::{NodeOptions, StartError};

@@ -12,7 +12,7 @@ use proto::raftpb;
 
 use super::apply::{bad_entry, check_applicable};
 use super::backlog::Backlog;
-use super::checkpoint::Saving;
+use super::checkpoint::{CheckpointOptions, Saving};
 use super::{Node, NodeFailure, RequestIds};
 use crate::boot::{Position, StartPlan};
 use crate::consensus::{
@@ -39,6 +39,7 @@ pub struct NodeOptions {
     pub max_learners: usize,
     /// Applied entries between two snapshots.
     pub snapshot_count: u64,
+    pub checkpoints: CheckpointOptions,
     /// Length of one tick: the heartbeat interval.
     pub tick: Duration,
 }

@@ -153,6 +153,7 @@ fn options(own: &Member) -> NodeOptions {
         started_unix_ms: 1_000,
         max_learners: 1,
         snapshot_count: 10_000,
+        checkpoints: CheckpointOptions::default(),
         tick: Duration::from_millis(100),
     }
 }
@@ -195,7 +196,9 @@ impl Member1 {
         }
         let mut recovered = recovery.finish().expect("own log");
         let wal = Wal::resume(&recovered, wal_options());
-        let node = self.disk.restart(options(&own_member()), wal, &mut recovered);
+        let node = self
+            .disk
+            .restart(options(&own_member()), wal, &mut recovered);
         let node = node.expect("starts again");
         let mut member = Member1 {
             node,
@@ -531,7 +534,8 @@ fn follower() -> Member1 {
     let wal = Wal::create("metadata".into(), wal_options());
     let disk = Disk::default();
     let store = disk.store.store();
-    let node = Node::bootstrap(options(&peers[0]), wal, entries, hard_state, store).expect("starts");
+    let node =
+        Node::bootstrap(options(&peers[0]), wal, entries, hard_state, store).expect("starts");
     let mut member = Member1 {
         node,
         disk,

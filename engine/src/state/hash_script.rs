@@ -9,8 +9,8 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::etcdserverpb::request_op::Request;
 
-use crate::backend::testing::TestDisk;
 use super::*;
+use crate::backend::testing::TestDisk;
 
 const TRACE: &str = include_str!("testdata/hash_kv.txt");
 

@@ -43,8 +43,8 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::membershippb;
 
-pub use crate::mvcc::RequestError;
 pub use crate::backend::KeyChange;
+pub use crate::mvcc::RequestError;
 pub use crate::view::Changes;
 pub use restore::{RestoreError, Restored, db_facts};
 pub use view::{LeaseTimeToLive, View};
@@ -382,7 +382,10 @@ impl State {
     /// # Panics
     /// If an entry is half applied.
     pub fn tend(&mut self, budget: &mut Budget) -> Result<bool, Damage> {
-        assert!(self.running.is_none(), "an entry is whole before what can wait");
+        assert!(
+            self.running.is_none(),
+            "an entry is whole before what can wait"
+        );
         if let Some(damage) = self.backend.file().damage() {
             return Err(damage.clone());
         }
@@ -409,7 +412,8 @@ impl State {
     /// If one is under way, or an entry is half applied.
     pub fn begin_checkpoint(&mut self, seal: Seal, stores_freelist: bool) {
         assert!(self.running.is_none(), "a checkpoint is of whole entries");
-        self.backend.begin(seal, &self.kv, &self.tail, stores_freelist);
+        self.backend
+            .begin(seal, &self.kv, &self.tail, stores_freelist);
     }
 
     /// True if no checkpoint is under way.

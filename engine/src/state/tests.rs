@@ -504,7 +504,10 @@ fn a_compaction_gives_space_back() {
     bench.compact(2001).unwrap();
     bench.sweep();
     assert!(bench.state.view().db_size_in_use() * 20 < full);
-    assert!(bench.state.view().db_size() >= full, "a file does not shrink by itself");
+    assert!(
+        bench.state.view().db_size() >= full,
+        "a file does not shrink by itself"
+    );
 }
 
 #[test]

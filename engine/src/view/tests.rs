@@ -189,9 +189,7 @@ impl Writer {
                 // Refused if it is not above the last one.
                 self.apply(compaction(self.revision() - back));
             }
-            3..9 => self
-                .disk
-                .step(&mut self.state, random.below(400) as usize),
+            3..9 => self.disk.step(&mut self.state, random.below(400) as usize),
             _ => self.put(random.key()),
         }
         if random.below(3) == 0 {

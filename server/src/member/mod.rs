@@ -46,7 +46,9 @@ pub enum MemberError {
     Boot(#[from] engine::boot::BootError),
     #[error("{path}: {reason}")]
     Database { path: String, reason: String },
-    #[error("the write-ahead log holds nothing to start from: remove the data directory to start anew")]
+    #[error(
+        "the write-ahead log holds nothing to start from: remove the data directory to start anew"
+    )]
     NothingToResume,
     #[error(transparent)]
     Start(#[from] engine::node::StartError),

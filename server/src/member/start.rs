@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::consensus::ConsensusOptions;
-use engine::node::{Node, NodeOptions, bootstrap_log};
+use engine::node::{CheckpointOptions, Node, NodeOptions, bootstrap_log};
 use engine::state::StateOptions;
 use engine::store::Store;
 use engine::wal::{Wal, WalOptions};
@@ -126,6 +126,7 @@ pub(super) fn node_options(config: &Config, identity: Identity) -> NodeOptions {
         started_unix_ms,
         max_learners: 1,
         snapshot_count: config.snapshot_count,
+        checkpoints: CheckpointOptions::default(),
         tick: config.heartbeat_interval,
     }
 }

@@ -56,11 +56,12 @@ impl Agreement {
         }
         let mut shown: BTreeMap<i64, Vec<Change>> = BTreeMap::new();
         for change in view.changes(from) {
+            let change = change.map_err(|e| format!("agreement: member {member}: {e}"))?;
             let changes = shown.entry(change.revision.main).or_default();
             changes.push(Change {
                 sub: change.revision.sub,
                 tombstone: change.tombstone,
-                pair: change.pair.clone(),
+                pair: change.pair.to_bytes(),
             });
         }
         for revision in from..=newest {

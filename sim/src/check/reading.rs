@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use engine::mvcc::{self, RangeSize};
+use engine::backend::{KeyChange, PairRef};
+use engine::mvcc::{self, RangeSize, RequestError};
 use engine::view::Changes;
 use prost::Message as _;
 use proto::etcdserverpb::range_request::SortOrder;
@@ -122,9 +123,10 @@ pub fn pair(
     expected: Option<&KeyValue>,
     key: &Bytes,
     revision: i64,
-    pair: Option<&Bytes>,
+    pair: Result<Option<PairRef<'_>>, RequestError>,
 ) -> Result<(), Violation> {
-    let seen = pair.map(mvcc::decode);
+    let pair = pair.map_err(|e| format!("{key:?} at revision {revision}: {e}"))?;
+    let seen = pair.map(|pair| mvcc::decode(&pair.to_bytes()));
     match seen.as_ref() == expected {
         true => Ok(()),
         false => Err(format!(
@@ -146,15 +148,17 @@ pub fn changes(
         let changes = published.changes(revision).unwrap_or_default();
         changes.iter().map(move |change| (revision, change.clone()))
     });
-    let seen = seen.map(|change| {
+    let told = |change: KeyChange<'_>| {
         let told = Change {
             sub: change.revision.sub,
             tombstone: change.tombstone,
-            pair: change.pair.clone(),
+            pair: change.pair.to_bytes(),
         };
         (change.revision.main, told)
-    });
-    match seen.eq(expected) {
+    };
+    let seen: Result<Vec<_>, _> = seen.map(|change| change.map(told)).collect();
+    let seen = seen.map_err(|e| format!("the changes of {revisions:?}: {e}"))?;
+    match seen.into_iter().eq(expected) {
         true => Ok(()),
         false => Err(format!(
             "the changes of {revisions:?} are not those that were published"

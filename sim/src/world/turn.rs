@@ -2,6 +2,7 @@
 
 use engine::node::{NodeEvent, NodeFailure};
 use engine::state::Applied;
+use engine::store::StoreOp;
 use engine::types::Budget;
 use engine::wal::{IoTicket, Pace, WalIo, WalOp};
 use prost::Message as _;
@@ -31,6 +32,7 @@ impl World {
             Err(failure) => return self.on_failure(no, &failure),
         };
         self.start_disk_work(no);
+        self.start_store_work(no);
         self.send_messages(no);
         self.hand_out_events(no)?;
         self.step_scans(no)?;
@@ -42,7 +44,7 @@ impl World {
 
     /// A member may stop only because its disk failed; then it is started again.
     fn on_failure(&mut self, no: usize, failure: &NodeFailure) -> Result<(), Violation> {
-        let is_disk = matches!(failure, NodeFailure::Wal(_));
+        let is_disk = matches!(failure, NodeFailure::Wal(_) | NodeFailure::Store(_));
         if !(is_disk && self.members[no].has_disk_failed) {
             return Err(format!("member {no} stopped by itself: {failure}"));
         }
@@ -91,6 +93,42 @@ impl World {
                     ticket,
                 },
             );
+        }
+    }
+
+    fn start_store_work(&mut self, no: usize) {
+        loop {
+            let member = &mut self.members[no];
+            let (life, slow) = (member.life, member.slow_by_now(self.now));
+            let Some(node) = &mut member.node else {
+                return;
+            };
+            if let Some(io) = node.poll_store_io() {
+                let delay = match io.op {
+                    StoreOp::Sync => member.rng.skewed(200, 20 * MILLISECOND),
+                    _ => member.rng.skewed(30, 4 * MILLISECOND),
+                };
+                let ticket = io.ticket.0;
+                member.store_in_flight.insert(ticket, io);
+                let event = Event::StoreDone {
+                    member: no,
+                    life,
+                    ticket,
+                };
+                self.schedule(self.now + delay + slow, event);
+            } else if let Some(io) = node.poll_snap_io() {
+                let delay = member.rng.skewed(200, 30 * MILLISECOND);
+                let ticket = io.ticket.0;
+                member.snap_in_flight.insert(ticket, io);
+                let event = Event::SnapDone {
+                    member: no,
+                    life,
+                    ticket,
+                };
+                self.schedule(self.now + delay + slow, event);
+            } else {
+                return;
+            }
         }
     }
 
@@ -227,6 +265,5 @@ fn disk_delay(io: &WalIo, how: How, member: &mut Member, now: u64) -> u64 {
         WalOp::Write { .. } | WalOp::Zero { .. } => member.rng.skewed(30, 2 * MILLISECOND),
         _ => member.rng.skewed(20, MILLISECOND),
     };
-    let is_slow = now < member.slow_until;
-    base + if is_slow { member.slow_by } else { 0 }
+    base + member.slow_by_now(now)
 }

@@ -3,8 +3,8 @@
 use proto::etcdserverpb::{self as pb, InternalRaftRequest};
 
 use super::*;
-use crate::cow::touched;
 use crate::backend::testing::TestDisk;
+use crate::cow::touched;
 use crate::state::{State, StateOptions};
 use crate::types::{LogIndex, Term};
 

@@ -9,12 +9,15 @@
 //! What a real file system would refuse (a write past the claimed space, an unaligned one) ends the run by a panic: it
 //! is a bug of the WAL. Tested below, and by the seeds.
 
+mod store;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use engine::wal::{BLOCK_BYTES, FileNo, IoFault, SegmentName, WalFile, WalOp};
 
 use crate::random::Rng;
+use store::StoreFile;
 
 /// What the hardware writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -105,6 +108,7 @@ pub struct SimDisk {
     pub fail_next: Option<Fail>,
     /// The next start finds a segment that cannot be read.
     pub fail_read: bool,
+    store: StoreFile,
 }
 
 impl SimDisk {
@@ -209,6 +213,7 @@ impl SimDisk {
     pub fn close_all(&mut self) {
         self.open.clear();
         self.fail_next = None;
+        self.store.close();
     }
 
     /// Leaves what a power cut may leave.
@@ -221,6 +226,7 @@ impl SimDisk {
         for file in self.files.values_mut() {
             file.lose_power(rng);
         }
+        self.store.lose_power(rng);
         let names = &self.names;
         self.files
             .retain(|inode, _| names.values().any(|named| named == inode));
