@@ -23,7 +23,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use driver::{AlignedBuf, BLOCK_SIZE_BYTES, Caching, File, MappedFile, fs};
 use engine::snap::SnapDbName;
-use engine::store::Pages;
+use engine::store::{Pages, StoreIo, StoreOp, StoreTicket};
+use engine::wal::IoFault;
 
 use super::claim::claim;
 use super::directory::Directory;
@@ -83,6 +84,8 @@ impl StoreDisk {
         if found.is_some_and(|found| found.is_dir) {
             return Err(StorageError::NotAFile { path });
         }
+        // An empty one was created and never written to.
+        let found = found.filter(|found| found.len > 0);
         let (file, syncs_to_name) = match found {
             Some(_) => {
                 let file = File::open(&path, Caching::Buffered).await;
@@ -171,11 +174,48 @@ impl StoreDisk {
         self.0.directory.snap().join(NAME)
     }
 
+    /// Performs one operation; failures are logged here, with the path.
+    pub async fn perform(&self, io: StoreIo) -> (StoreTicket, Result<(), IoFault>) {
+        let StoreIo { ticket, op } = io;
+        let (operation, is_survivable, result) = match op {
+            StoreOp::Grow { len } => ("claim", true, self.grow(len).await),
+            StoreOp::Write { offset, bytes } => ("write", false, self.write(offset, bytes).await),
+            StoreOp::Sync => ("sync", false, self.sync().await),
+        };
+        let result = result.map_err(|error| {
+            self.report(operation, is_survivable, &error);
+            IoFault {
+                os_error: error.raw_os_error(),
+            }
+        });
+        (ticket, result)
+    }
+
+    fn report(&self, operation: &'static str, is_survivable: bool, error: &io::Error) {
+        let path = self.0.file.path().display().to_string();
+        let error = error.to_string();
+        if is_survivable {
+            logging::warn!(
+                "cannot claim space for the database; trying again",
+                "operation" => operation,
+                "path" => path,
+                "error" => error
+            );
+        } else {
+            logging::error!(
+                "database operation failed",
+                "operation" => operation,
+                "path" => path,
+                "error" => error
+            );
+        }
+    }
+
     /// Claims space up to `len` and shows it to readers.
     ///
     /// # Errors
     /// No space, above all; nothing has changed then, and a later try may succeed.
-    pub async fn grow(&self, len: u64) -> io::Result<()> {
+    pub(super) async fn grow(&self, len: u64) -> io::Result<()> {
         let Inner { file, map, .. } = &*self.0;
         if len <= map.len() {
             return Ok(());
@@ -191,7 +231,7 @@ impl StoreDisk {
     ///
     /// # Errors
     /// What the kernel says; what the file holds there is unknown then.
-    pub async fn write(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
+    pub(super) async fn write(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
         let Inner { file, map, .. } = &*self.0;
         let len = bytes.len() as u64;
         let is_claimed = offset.checked_add(len).is_some_and(|end| end <= map.len());
@@ -214,7 +254,7 @@ impl StoreDisk {
     ///
     /// # Errors
     /// What the kernel says; what is on the disk is unknown then.
-    pub async fn sync(&self) -> io::Result<()> {
+    pub(super) async fn sync(&self) -> io::Result<()> {
         let inner = &*self.0;
         if !inner.skips_sync {
             let start = driver::now();
