@@ -159,8 +159,10 @@ fn a_full_disk_is_an_answer_and_later_there_is_room() {
             store.sync().await.unwrap();
         }
         drop(full);
-        commit(store, 4, 99).await.unwrap();
-        assert_eq!(store.pages().bytes(0, 100 * PAGE), Some(&pages(4, 100)[..]));
+        // Longer than a batch.
+        commit(store, 4, 1499).await.unwrap();
+        let written = store.pages();
+        assert_eq!(written.bytes(0, 1500 * PAGE), Some(&pages(4, 1500)[..]));
     });
 }
 
