@@ -137,23 +137,29 @@ fn real() -> Option<(PathBuf, PathBuf)> {
     is_built.then_some((etcd, tool))
 }
 
-#[test]
-fn counts_agree_with_etcds_benchmark() {
-    let Some((etcd, tool)) = real() else { return };
+/// What a command prints that starts these programs itself.
+fn run_small(command: &str, rounds: usize, programs: &[(&str, &PathBuf)]) -> String {
     let folder = TempDir::new().unwrap();
     let output = Command::new(BENCH)
-        .args(["agree", "--small", "--rounds=2"])
+        .args([command, "--small", &format!("--rounds={rounds}")])
         .args(["--server-core=any", "--client-core=any", "--folder"])
         .arg(folder.path())
-        .arg("--server")
-        .arg(&etcd)
-        .arg("--benchmark")
-        .arg(&tool)
+        .args(
+            programs
+                .iter()
+                .flat_map(|(flag, path)| [Path::new(flag), path]),
+        )
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn counts_agree_with_etcds_benchmark() {
+    let Some((etcd, tool)) = real() else { return };
+    let text = run_small("agree", 2, &[("--server", &etcd), ("--benchmark", &tool)]);
     // Two rounds of 200 puts, many in flight and one by one; the tool's warm-ups are 100 at least.
     let counts = "benchmark 1200, own 880";
     assert!(text.contains(counts), "{text}");
@@ -162,22 +168,12 @@ fn counts_agree_with_etcds_benchmark() {
 #[test]
 fn floors_of_etcd_against_itself_print_every_promise() {
     let Some((etcd, tool)) = real() else { return };
-    let folder = TempDir::new().unwrap();
-    let output = Command::new(BENCH)
-        .args(["floors", "--small", "--rounds=1"])
-        .args(["--server-core=any", "--client-core=any", "--folder"])
-        .arg(folder.path())
-        .arg("--etcd")
-        .arg(&etcd)
-        .arg("--etcore")
-        .arg(&etcd)
-        .arg("--benchmark")
-        .arg(&tool)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let programs = [
+        ("--etcd", &etcd),
+        ("--etcore", &etcd),
+        ("--benchmark", &tool),
+    ];
+    let text = run_small("floors", 1, &programs);
     let line = text.lines().find(|line| line.starts_with("{\"floors\""));
     let line: Value = serde_json::from_str(line.unwrap()).unwrap();
     let floors = line["floors"].as_array().unwrap();

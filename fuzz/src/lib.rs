@@ -29,6 +29,7 @@ mod input;
 mod planted;
 mod protobuf;
 mod service;
+mod snap;
 mod wal;
 
 /// One decoder under test.
@@ -73,6 +74,7 @@ pub static TARGETS: &[Target] = &[
     target("http1_client", http1::run_client, 8 * KIB, MIB),
     target("http1_server", http1::run_server, 8 * KIB, MIB),
     target("protobuf", protobuf::run, 8 * KIB, 8 * MIB),
+    target("snap", snap::run, 4 * KIB, MIB),
     target("wal", wal::run, 16 * KIB, 8 * MIB),
 ];
 

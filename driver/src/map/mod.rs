@@ -157,12 +157,11 @@ impl MappedFile {
         };
         let this = Arc::clone(self);
         blocking(move || {
-            let loaded = this.map.advise_range(Advice::PopulateRead, offset, len);
-            match loaded {
+            // All of it is asked for at once; by itself the second step would wait for one page after the other.
+            let asked = this.map.advise_range(Advice::WillNeed, offset, len);
+            match this.map.advise_range(Advice::PopulateRead, offset, len) {
                 // Since 5.14; before that the best is to ask.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                    this.map.advise_range(Advice::WillNeed, offset, len)
-                }
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => asked,
                 loaded => loaded,
             }
         })

@@ -13,14 +13,13 @@
 //!   would make the member pass over entries that it has yet to receive: etcd starts and never answers; here it is refused.
 //! - Only a snapshot that has a record in the WAL at or below the recorded commit exists (as `wal.ValidSnapshotEntries`
 //!   has it): others were written by a run that crashed before it could rely on them.
-//!
 //! - A database behind the snapshot is good as long as the log has all entries in between; etcd refuses that.
 //! - A `.snap.db` that is not swapped in is of a snapshot that never became valid, or was swapped in already: once the
 //!   member has started, all of them may be removed.
 //!
 //! Pure functions, called once at start by the node on the log shard. Left out: reading anything; whose database it is
-//! (nothing in it says so but the term of an entry, which is compared). Tested by tables and by what a real etcd left
-//! behind (`tests/boot.rs`).
+//! (nothing in it says so but the term of an entry, which is compared). Tested by tables, properties and a log that a real
+//! etcd purged (`boot/tests.rs`).
 
 mod decide;
 mod error;

@@ -5,7 +5,7 @@
 //!   data   kkkvv kkkkvvvvvvvvv kk ..   their bytes, without a gap: a page's data is one slice of it
 //! ```
 
-use super::damage::StoreDamage;
+use super::damage::{DamageKind, StoreDamage};
 use super::node::Node;
 use super::page::{BRANCH, ELEMENT_LEN, HEADER_LEN, Header, LEAF, PageNo};
 
@@ -63,7 +63,7 @@ impl Items {
     /// Everything that a page has.
     pub(super) fn of_node(node: &Node<'_>) -> Result<Self, StoreDamage> {
         let mut items = Items::new(node.is_leaf());
-        items.push_from(node, 0..node.count())?;
+        items.push_from(node, 0..node.count(), &mut node.len())?;
         Ok(items)
     }
 
@@ -102,13 +102,19 @@ impl Items {
         self.data.extend_from_slice(value);
     }
 
-    /// Copies elements or children of a page.
+    /// Copies elements or children of a page, whose keys and values take `room` bytes at most: in a damaged page
+    /// they may overlap, and all together be far longer than the page.
     pub(super) fn push_from(
         &mut self,
         node: &Node<'_>,
         range: std::ops::Range<usize>,
+        room: &mut usize,
     ) -> Result<(), StoreDamage> {
         for index in range {
+            let len = node.data_len(index)?;
+            *room = room
+                .checked_sub(len)
+                .ok_or_else(|| node.damage(DamageKind::ElementOutside { index }))?;
             if self.is_leaf {
                 let element = node.element(index)?;
                 self.check_key(node, element.key, index)?;
@@ -125,7 +131,7 @@ impl Items {
     /// What the assertion of `push` says, about bytes of the disk.
     fn check_key(&self, node: &Node<'_>, key: &[u8], index: usize) -> Result<(), StoreDamage> {
         if key.is_empty() {
-            return Err(node.damage(super::DamageKind::EmptyKey { index }));
+            return Err(node.damage(DamageKind::EmptyKey { index }));
         }
         Ok(())
     }

@@ -24,8 +24,8 @@
 //! built once, in key order, from sorted changes. So nothing but the rule is shared.
 //!
 //! Invariants:
-//! - pages that a commit writes are reachable neither from the trees of the two newest commits nor from a root that is
-//!   newer than what [`Store::release`] was told;
+//! - pages that a commit writes are reachable neither from the trees of the two newest commits of this store (since it
+//!   was opened) nor from a root that is as new as [`Store::release`] was told, or newer;
 //! - the meta page is written after everything it names was synced, over the older of the two;
 //! - no bytes of the file, whatever they are, cause a panic or a memory claim beyond the file's own size. They cause
 //!   [`StoreDamage`], with the offset.

@@ -197,12 +197,18 @@ impl<'a> Node<'a> {
     pub(super) fn used_len(&self) -> Result<usize, StoreDamage> {
         let mut len = HEADER_LEN + self.count * ELEMENT_LEN;
         for index in 0..self.count {
-            len += self.key(index)?.len();
-            if self.is_leaf {
-                len += self.element(index)?.value.len();
-            }
+            len = len.saturating_add(self.data_len(index)?);
         }
         Ok(len)
+    }
+
+    /// The length of an element's key and value.
+    pub(super) fn data_len(&self, index: usize) -> Result<usize, StoreDamage> {
+        if !self.is_leaf {
+            return self.key(index).map(<[u8]>::len);
+        }
+        let element = self.element(index)?;
+        Ok(element.key.len() + element.value.len())
     }
 
     /// The first index in `from..count` whose key is not below `key`, and whether it is equal.

@@ -72,11 +72,15 @@ fn no_meta(
             NoMeta::Magic | NoMeta::Checksum => {}
         }
     }
+    // A crash may have kept any length of the new file.
     let is_blank = |offset| {
-        let bytes = pages.bytes(offset, HEADER_LEN + META_LEN);
-        bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+        let len = file_len
+            .saturating_sub(offset)
+            .min((HEADER_LEN + META_LEN) as u64);
+        let bytes = pages.bytes(offset, len as usize);
+        len == 0 || bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
     };
-    if file_len == 0 || (is_blank(0) && is_blank(second_offset)) {
+    if is_blank(0) && is_blank(second_offset) {
         return OpenError::Unborn;
     }
     if file_len < second_offset + (HEADER_LEN + META_LEN) as u64 {

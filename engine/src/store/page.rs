@@ -44,6 +44,9 @@ pub(super) const PAGE_SIZE_MAX: u32 = 65_536;
 /// What new files get: the page size of the machines etcd is released for.
 pub(super) const PAGE_SIZE_NEW: u32 = 4096;
 
+/// No store ever commits so often; a larger number is made up, and counting on from it would overflow.
+const TXID_MAX: u64 = u64::MAX / 2;
+
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
 
@@ -222,13 +225,17 @@ impl Meta {
         if !page_size.is_power_of_two() || !(PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&page_size) {
             return Err(NoMeta::PageSize(page_size));
         }
+        let txid = u64_at(bytes, 48);
+        if txid > TXID_MAX {
+            return Err(NoMeta::Checksum);
+        }
         Ok(Meta {
             page_size,
             root: PageNo(u64_at(bytes, 16)),
             root_sequence: u64_at(bytes, 24),
             freelist: PageNo(u64_at(bytes, 32)),
             high_water: u64_at(bytes, 40),
-            txid: u64_at(bytes, 48),
+            txid,
         })
     }
 

@@ -86,14 +86,22 @@ impl Ground<'_> {
         }
     }
 
-    /// `page` is in the tree no longer.
+    /// `page`, of this commit or an older one, is in the tree no longer.
     fn drop_page(&mut self, page: PageNo, len: usize) -> Result<(), StoreDamage> {
-        let count = (len / self.page_size()) as u64;
         if self.fresh.remove(page).is_some() {
-            self.space.give_back(page, count);
+            self.space.give_back(page, self.page_count(len));
             return Ok(());
         }
-        self.space.retire(page, count)
+        self.retire(page, len)
+    }
+
+    /// `page` of an older commit is in the tree no longer.
+    fn retire(&mut self, page: PageNo, len: usize) -> Result<(), StoreDamage> {
+        self.space.retire(page, self.page_count(len))
+    }
+
+    fn page_count(&self, len: usize) -> u64 {
+        (len / self.page_size()) as u64
     }
 }
 
@@ -103,9 +111,20 @@ struct Source {
     root: Root,
     next: usize,
     count: usize,
+    /// What keys and values not carried over yet can take at most.
+    room: usize,
 }
 
 impl Source {
+    const fn new(root: Root, node: &Node<'_>) -> Self {
+        Source {
+            root,
+            next: 0,
+            count: node.count(),
+            room: node.len(),
+        }
+    }
+
     fn node<'a>(&self, pages: &'a dyn Pages, page_size: u32) -> Result<Node<'a>, StoreDamage> {
         match self.root {
             Root::Page(page) => Node::at_page(pages, page_size, page),
@@ -171,9 +190,8 @@ impl Rewrite {
             Root::Empty => {}
             Root::Page(page) => rewrite.open(ground, height, page)?,
             root @ Root::Inline { offset, len } => {
-                let count = Node::inline(ground.pages, offset, len)?.count();
-                let next = 0;
-                rewrite.levels[0].source = Some(Source { root, next, count });
+                let node = Node::inline(ground.pages, offset, len)?;
+                rewrite.levels[0].source = Some(Source::new(root, &node));
             }
         }
         Ok(rewrite)
@@ -356,9 +374,10 @@ impl Rewrite {
     /// Carries over what is left of the open leaf.
     fn close_leaf(&mut self, ground: &mut Ground<'_>) -> Result<(), StoreDamage> {
         let level = &mut self.levels[0];
-        if let Some(source) = level.source.take() {
+        if let Some(mut source) = level.source.take() {
             let node = source.node(ground.pages, ground.space.page_size())?;
-            level.items.push_from(&node, source.next..source.count)?;
+            let rest = source.next..source.count;
+            level.items.push_from(&node, rest, &mut source.room)?;
             self.spill(ground, 0);
         }
         Ok(())
@@ -380,7 +399,8 @@ impl Rewrite {
         }
         let node = source.node(pages, page_size)?;
         let (index, found) = node.search(source.next, key)?;
-        level.items.push_from(&node, source.next..index)?;
+        let below = source.next..index;
+        level.items.push_from(&node, below, &mut source.room)?;
         source.next = index;
         Ok(found.then_some((node, index)))
     }
@@ -402,7 +422,8 @@ impl Rewrite {
         let level = &mut self.levels[height];
         if let Some(source) = &mut level.source {
             let node = source.node(ground.pages, ground.space.page_size())?;
-            level.items.push_from(&node, source.next..until)?;
+            let untouched = source.next..until;
+            level.items.push_from(&node, untouched, &mut source.room)?;
             source.next = until;
         }
         self.spill(ground, height);
@@ -430,10 +451,9 @@ impl Rewrite {
         if node.is_leaf() != (height == 0) {
             return Err(node.damage(DamageKind::Unbalanced));
         }
-        let (count, len) = (node.count(), node.len());
-        ground.drop_page(page, len)?;
-        let (root, next) = (Root::Page(page), 0);
-        self.levels[height].source = Some(Source { root, next, count });
+        let (source, len) = (Source::new(Root::Page(page), &node), node.len());
+        ground.retire(page, len)?;
+        self.levels[height].source = Some(source);
         Ok(())
     }
 

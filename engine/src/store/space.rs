@@ -46,12 +46,19 @@ impl Runs {
             .is_some_and(|(other, other_len)| other + other_len > start)
     }
 
-    /// Adds pages that are in none of the runs.
+    /// Adds pages. Some can be here already only if a stored list of free pages is damaged; they are not added again.
     pub(super) fn insert(&mut self, start: u64, len: u64) {
-        assert!(
-            !self.overlaps(start, len),
-            "pages {start} and {len} on are here already"
-        );
+        if !self.overlaps(start, len) {
+            return self.insert_new(start, len);
+        }
+        for page in start..start + len {
+            if !self.overlaps(page, 1) {
+                self.insert_new(page, 1);
+            }
+        }
+    }
+
+    fn insert_new(&mut self, start: u64, len: u64) {
         self.count += len;
         let (mut first, mut limit) = (start, start + len);
         if let Some((before, before_len)) = self.before(start)

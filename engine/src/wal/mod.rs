@@ -18,8 +18,8 @@
 //! - Failing to claim space is survivable ([`Health::ClaimFailed`]); failing to write or sync claimed
 //!   space is not ([`Health::Failed`]).
 //!
-//! The log shard owns the `Wal`. Left out: releasing old segments, and locks on files, both the
-//! shell's. Tested by properties over a simulated disk that loses sectors (`tests/wal/`) and by
+//! The log shard owns the `Wal`. Left out: releasing old segments ([`wholly_below`] says which), and locks on
+//! files, both the shell's. Tested by properties over a simulated disk that loses sectors (`tests/wal/`) and by
 //! logs of real etcds (`tests/golden/`).
 
 mod active;

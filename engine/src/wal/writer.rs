@@ -199,7 +199,8 @@ impl Wal {
         self.append(RecordType::State, |data| record::put_state(data, state));
     }
 
-    /// Command: a snapshot exists. Readers expect its `conf_state` unless its index is 0.
+    /// Command: a snapshot exists. Readers expect its `conf_state`, `auto_leave` set in it, unless its index is 0, and pass
+    /// the record over until a state with a commit at or behind it is in the log: append that first.
     pub fn append_snapshot(&mut self, snapshot: &walpb::Snapshot) {
         let position = &mut self.queue.position;
         position.last_index = position.last_index.max(snapshot.index());

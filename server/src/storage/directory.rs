@@ -65,19 +65,26 @@ impl Directory {
 
     /// The log's segments in order.
     pub(super) async fn segments(&self) -> Result<Vec<SegmentName>, StorageError> {
-        let mut segments = Vec::new();
-        for name in list(&self.wal()).await? {
-            match name.parse::<SegmentName>() {
-                Ok(segment) => segments.push(segment),
-                Err(_) if name.ends_with(".tmp") || name == TOUCH_NAME => {}
-                Err(_) => logging::warn!(
-                    "ignored file in WAL directory",
-                    "path" => self.wal().join(&name).display().to_string()
-                ),
-            }
-        }
+        let names = list(&self.wal()).await?;
+        let mut segments: Vec<SegmentName> =
+            names.iter().filter_map(|name| name.parse().ok()).collect();
         segments.sort_unstable();
         Ok(segments)
+    }
+
+    /// Tells of files in the log's directory that are none of its own.
+    pub(super) async fn warn_of_strangers(&self) -> Result<(), StorageError> {
+        for name in list(&self.wal()).await? {
+            let is_known =
+                name.parse::<SegmentName>().is_ok() || name.ends_with(".tmp") || name == TOUCH_NAME;
+            if !is_known {
+                logging::warn!(
+                    "ignored file in WAL directory",
+                    "path" => self.wal().join(&name).display().to_string()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// That nothing here belongs to a member whose log is missing.

@@ -39,6 +39,8 @@ struct Inner {
     locks: RefCell<BTreeMap<SegmentName, FileLock>>,
     /// Complete segments, kept open for their locks until a snapshot releases them.
     retired: RefCell<BTreeMap<SegmentName, Rc<File>>>,
+    /// The last segment that a snapshot released.
+    released: Cell<Option<SegmentName>>,
     /// A file whose last write was synced along with it, until its sync is asked for.
     synced: Cell<Option<FileNo>>,
     /// Zeros to write, kept between uses.
@@ -60,6 +62,7 @@ impl WalDisk {
             files: RefCell::default(),
             locks: RefCell::new(locks),
             retired: RefCell::default(),
+            released: Cell::new(None),
             synced: Cell::new(None),
             zeros: RefCell::new(None),
             names: NameLock::default(),
@@ -134,7 +137,7 @@ impl Inner {
             WalOp::Rename { file, from, to } => self.rename(&*self.file(file)?, from, to).await,
             WalOp::SyncDirectory => self.sync_directory().await,
             WalOp::Close { file } => {
-                self.retire(file);
+                self.retire(file).await;
                 Ok(())
             }
             WalOp::Discard { file, name } => self.discard(file, name).await,
@@ -244,14 +247,19 @@ impl Inner {
         }
     }
 
-    fn retire(&self, no: FileNo) {
+    /// Keeps a complete segment for its lock, unless a snapshot has released it before the log was done with it.
+    async fn retire(&self, no: FileNo) {
         let Some(file) = self.files.borrow_mut().remove(&no) else {
             return;
         };
         let path = file.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(segment) = name.and_then(|name| name.parse().ok()) {
-            self.retired.borrow_mut().insert(segment, file);
+        let Some(segment) = name.and_then(|name| name.parse().ok()) else {
+            return;
+        };
+        self.retired.borrow_mut().insert(segment, file);
+        if self.released.get() >= Some(segment) {
+            self.let_go(segment).await;
         }
     }
 
@@ -268,6 +276,7 @@ impl Inner {
             if no < excess && !purge(&wal.join(segment.to_string())).await {
                 break;
             }
+            self.released.set(self.released.get().max(Some(*segment)));
             self.let_go(*segment).await;
         }
         Ok(())

@@ -112,6 +112,7 @@ pub async fn open(
     observer: Rc<dyn DiskObserver>,
 ) -> Result<Storage, StorageError> {
     let directory = Directory::claim(options).await?;
+    directory.warn_of_strangers().await?;
     let segments = directory.segments().await?;
     let (directory, log, locks) = if segments.is_empty() {
         directory.check_is_new().await?;

@@ -5,9 +5,10 @@
 //!   db.tmp.first   a database that is being made; called `db` once its first commit is durable
 //! ```
 //!
-//! Writes go through the page cache, which the map shows at once. Each is sent to the disk before it counts as done, so
-//! that a sync finds little to do: the store has at most two under way, and what waits in the disk's queue in front of
-//! a group of the log is bounded by that. Large pieces also keep a distance.
+//! Writes go through the page cache, which the map shows at once. Large pieces keep a distance, and each few megabytes are
+//! sent to the disk before more is written: what waits in the disk's queue in front of a group of the log is bounded by
+//! that, and not by the size of a checkpoint, as it would be if the sync sent all. Sending each piece by itself is no
+//! better: then every sync of the log has some of it to wait for (`driver/examples/log_beside_pages.rs`).
 //!
 //! - What is written was claimed before, so no write runs out of space. Failing to claim is an answer; the store refuses
 //!   proposals and tries again.
@@ -23,7 +24,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use driver::{AlignedBuf, BLOCK_SIZE_BYTES, Caching, File, MappedFile, fs};
 use engine::snap::SnapDbName;
-use engine::store::Pages;
+use engine::store::{Pages, StoreIo, StoreOp, StoreTicket};
+use engine::wal::IoFault;
 
 use super::claim::claim;
 use super::directory::Directory;
@@ -35,6 +37,8 @@ use crate::logging;
 const PACED_SIZE_BYTES_MIN: usize = 64 << 10;
 /// Pause in front of such a piece. With pieces of 256 KiB that leaves 128 MB/s.
 const PACE: Duration = Duration::from_millis(2);
+/// Bytes that are written before they are sent to the disk.
+const BATCH_SIZE_BYTES: u64 = 4 << 20;
 /// A sync that takes longer is logged; etcd's bound.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 /// A store's first commit: pages, sync, meta pages, sync.
@@ -53,9 +57,32 @@ struct Inner {
     map: Arc<MappedFile>,
     /// Syncs until the file gets its name; 0: it has it.
     syncs_to_name: Cell<u32>,
+    unsent: Cell<Unsent>,
     /// How long the file was at the start; 0: there was none.
     found_len: u64,
     skips_sync: bool,
+}
+
+/// What was written since the last batch was sent: so many bytes, somewhere in `start..end`.
+#[derive(Clone, Copy)]
+struct Unsent {
+    start: u64,
+    end: u64,
+    len: u64,
+}
+
+impl Unsent {
+    const NOTHING: Self = Self {
+        start: u64::MAX,
+        end: 0,
+        len: 0,
+    };
+
+    fn add(&mut self, offset: u64, len: u64) {
+        self.start = self.start.min(offset);
+        self.end = self.end.max(offset + len);
+        self.len += len;
+    }
 }
 
 /// The map, as the engine reads it.
@@ -83,6 +110,8 @@ impl StoreDisk {
         if found.is_some_and(|found| found.is_dir) {
             return Err(StorageError::NotAFile { path });
         }
+        // An empty one was created and never written to.
+        let found = found.filter(|found| found.len > 0);
         let (file, syncs_to_name) = match found {
             Some(_) => {
                 let file = File::open(&path, Caching::Buffered).await;
@@ -109,6 +138,7 @@ impl StoreDisk {
             file,
             map: Arc::new(map),
             syncs_to_name: Cell::new(syncs_to_name),
+            unsent: Cell::new(Unsent::NOTHING),
             found_len,
             skips_sync,
         })))
@@ -171,11 +201,48 @@ impl StoreDisk {
         self.0.directory.snap().join(NAME)
     }
 
+    /// Performs one operation; failures are logged here, with the path.
+    pub async fn perform(&self, io: StoreIo) -> (StoreTicket, Result<(), IoFault>) {
+        let StoreIo { ticket, op } = io;
+        let (operation, is_survivable, result) = match op {
+            StoreOp::Grow { len } => ("claim", true, self.grow(len).await),
+            StoreOp::Write { offset, bytes } => ("write", false, self.write(offset, bytes).await),
+            StoreOp::Sync => ("sync", false, self.sync().await),
+        };
+        let result = result.map_err(|error| {
+            self.report(operation, is_survivable, &error);
+            IoFault {
+                os_error: error.raw_os_error(),
+            }
+        });
+        (ticket, result)
+    }
+
+    fn report(&self, operation: &'static str, is_survivable: bool, error: &io::Error) {
+        let path = self.0.file.path().display().to_string();
+        let error = error.to_string();
+        if is_survivable {
+            logging::warn!(
+                "cannot claim space for the database; trying again",
+                "operation" => operation,
+                "path" => path,
+                "error" => error
+            );
+        } else {
+            logging::error!(
+                "database operation failed",
+                "operation" => operation,
+                "path" => path,
+                "error" => error
+            );
+        }
+    }
+
     /// Claims space up to `len` and shows it to readers.
     ///
     /// # Errors
     /// No space, above all; nothing has changed then, and a later try may succeed.
-    pub async fn grow(&self, len: u64) -> io::Result<()> {
+    pub(super) async fn grow(&self, len: u64) -> io::Result<()> {
         let Inner { file, map, .. } = &*self.0;
         if len <= map.len() {
             return Ok(());
@@ -191,7 +258,7 @@ impl StoreDisk {
     ///
     /// # Errors
     /// What the kernel says; what the file holds there is unknown then.
-    pub async fn write(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
+    pub(super) async fn write(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
         let Inner { file, map, .. } = &*self.0;
         let len = bytes.len() as u64;
         let is_claimed = offset.checked_add(len).is_some_and(|end| end <= map.len());
@@ -204,18 +271,24 @@ impl StoreDisk {
         let buf = AlignedBuf::copy_of(&bytes);
         drop(bytes);
         file.write_at(buf, offset).await.0?;
-        if self.0.skips_sync {
+        let mut unsent = self.0.unsent.get();
+        unsent.add(offset, len);
+        if self.0.skips_sync || unsent.len < BATCH_SIZE_BYTES {
+            self.0.unsent.set(unsent);
             return Ok(());
         }
-        file.write_back(offset, len).await
+        self.0.unsent.set(Unsent::NOTHING);
+        file.write_back(unsent.start, unsent.end - unsent.start)
+            .await
     }
 
     /// Makes all that was written durable; with the first commit the file's name too.
     ///
     /// # Errors
     /// What the kernel says; what is on the disk is unknown then.
-    pub async fn sync(&self) -> io::Result<()> {
+    pub(super) async fn sync(&self) -> io::Result<()> {
         let inner = &*self.0;
+        inner.unsent.set(Unsent::NOTHING);
         if !inner.skips_sync {
             let start = driver::now();
             inner.file.datasync().await?;

@@ -1,4 +1,7 @@
-//! Tests of the directory and the log on real files.
+//! Tests of the directory, the log, the store and the snapshots on real files.
+
+mod snapshots;
+mod store;
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use driver::{ExecutorConfig, FileLock, faults};
-use engine::wal::{Durability, Health, Wal, WalOptions};
+use engine::wal::{Durability, Health, SegmentName, Wal, WalOptions};
 use proto::raftpb;
 
 use super::*;

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"etcore/tests/compat/harness"
 )
 
 // directory is a data directory of a member that does not run, or of one that
@@ -19,6 +21,16 @@ type directory string
 func (d directory) db() string   { return filepath.Join(string(d), "member", "snap", "db") }
 func (d directory) snap() string { return filepath.Join(string(d), "member", "snap") }
 func (d directory) wal() string  { return filepath.Join(string(d), "member", "wal") }
+
+// intact is the copy that keepIntact made before the directory was tampered with.
+func (d directory) intact() string { return string(d) + ".intact" }
+
+func (d directory) keepIntact(t *testing.T) {
+	t.Helper()
+	if err := os.Rename(harness.CopyDataDir(t, string(d)), d.intact()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // segments are the WAL's files, oldest first.
 func (d directory) segments(t *testing.T) []string { return sorted(t, d.wal(), "*.wal") }
@@ -149,7 +161,7 @@ func copyOver(t *testing.T, source, target string) {
 	}
 }
 
-// snapName is the name of a database that came with a snapshot.
+// receivedDbName is the name of a database that came with a snapshot.
 func receivedDbName(index uint64) string { return fmt.Sprintf("%016x.snap.db", index) }
 
 // snapIndex is the index in the name of a .snap file.

@@ -22,31 +22,40 @@ import (
 )
 
 // Directories as etcd leaves them, in all the states that its rules of starting
-// tell apart. Each is judged by the etcd that made it: where that starts on a
-// copy, etcore must start and hold the same; where it refuses, etcore must.
+// tell apart. Each is judged by the etcd that made it, on a copy.
 var etcdDirectories = []struct {
-	name string
-	make func(t *testing.T, etcd harness.Program) directory
-	// refused: etcd does not start on it, and that is what the case is about.
-	refused bool
+	name   string
+	make   func(t *testing.T, etcd harness.Program) directory
+	wanted verdict
 }{
 	{"stopped in order", func(t *testing.T, etcd harness.Program) directory {
 		return written(t, etcd, smallSnapshots, stop)
-	}, false},
-	{"killed, db ahead of the snapshot", dbAheadOfSnapshot, false},
-	{"killed, db behind the snapshot", dbBehindSnapshot, true},
-	{"db removed, log whole", dbRemoved(nil), false},
-	{"db removed, snapshots there", dbRemoved(smallSnapshots), true},
-	{"purged log", purgedLog, false},
-	{"purged log and an old db", purgedLogOldDb, true},
-	{"received db not swapped in", receivedDb, false},
-	{"db past the recorded commit", dbPastCommit, false},
-	{"last record cut", tornRecord(cutRecord), false},
-	{"last record without a sector", tornRecord(zeroSector), false},
-	{"temporary files", temporaryFiles, false},
-	{"a damaged snapshot file", damagedSnapshot, false},
-	{"two snapshots lost", lostSnapshots, false},
+	}, starts},
+	{"killed, db ahead of the snapshot", dbAheadOfSnapshot, starts},
+	{"killed, db behind the snapshot", dbBehindSnapshot, replays},
+	{"db removed, log whole", dbRemoved(nil), starts},
+	{"db removed, snapshots there", dbRemoved(smallSnapshots), replays},
+	{"purged log", purgedLog, starts},
+	{"purged log and an old db", purgedLogOldDb, refuses},
+	{"received db not swapped in", receivedDb, starts},
+	{"db past the recorded commit", dbPastCommit, starts},
+	{"last record cut", tornRecord(cutRecord), starts},
+	{"last record without a sector", tornRecord(zeroSector), starts},
+	{"temporary files", temporaryFiles, starts},
+	{"a damaged snapshot file", damagedSnapshot, starts},
+	{"two snapshots lost", lostSnapshots, starts},
 }
+
+type verdict int
+
+const (
+	// starts: etcd does, so etcore must and hold the same.
+	starts verdict = iota
+	// replays: etcd refuses, though the log has all that is missing; etcore takes it from there.
+	replays
+	// refuses: something is lost, and both say so.
+	refuses
+)
 
 // smallSnapshots has a workload leave several .snap files.
 var smallSnapshots = []string{"--snapshot-count=100"}
@@ -61,13 +70,19 @@ func TestStartsOnEtcdDirectories(t *testing.T) {
 				t.Parallel()
 				etcd, subject := program(t), harness.EtcoreOrReference(t)
 				directory := test.make(t, etcd)
+				theirs := harness.Options{DataDir: string(directory)}
 				ours := harness.Options{DataDir: harness.CopyDataDir(t, string(directory))}
-				if test.refused {
-					harness.Refusal(t, etcd, harness.Options{DataDir: string(directory)})
+				if test.wanted != starts {
+					harness.Refusal(t, etcd, theirs)
+				}
+				if test.wanted == refuses || test.wanted == replays && subject.Name != "etcore" {
 					requireAdvice(t, subject, harness.Refusal(t, subject, ours))
 					return
 				}
-				reference := harness.Start(t, etcd, harness.Options{DataDir: string(directory)})
+				if test.wanted == replays {
+					theirs.DataDir = directory.intact()
+				}
+				reference := harness.Start(t, etcd, theirs)
 				wanted := read(t, reference.Connection(t))
 				wanted.requireSubstance(t)
 				reference.Kill()
@@ -149,6 +164,7 @@ func moreCalls(t *testing.T, server *harness.Server) {
 
 func dbBehindSnapshot(t *testing.T, etcd harness.Program) directory {
 	made, old := twoAges(t, etcd, smallSnapshots, moreCalls)
+	made.keepIntact(t)
 	copyOver(t, old, made.db())
 	return made
 }
@@ -156,6 +172,7 @@ func dbBehindSnapshot(t *testing.T, etcd harness.Program) directory {
 func dbRemoved(flags []string) func(*testing.T, harness.Program) directory {
 	return func(t *testing.T, etcd harness.Program) directory {
 		made := written(t, etcd, flags, kill)
+		made.keepIntact(t)
 		if err := os.Remove(made.db()); err != nil {
 			t.Fatal(err)
 		}

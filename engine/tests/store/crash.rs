@@ -1,0 +1,117 @@
+//! Power cuts at every moment: afterwards the store is what the last or the last but one commit made it.
+
+use engine::store::{OpenError, Store, StoreIo};
+use proptest::prelude::*;
+
+use crate::disk::{Disk, Rng};
+use crate::model::{Batch, Model, World, batch, open, read_all};
+
+/// Writes the sealed commit, operations in any order that the store allows, and stops after `steps` of them with what
+/// is under way done or not. True: the commit ended before.
+fn write_until(world: &mut World, rng: &mut Rng, mut steps: u64) -> bool {
+    let mut in_flight: Vec<StoreIo> = Vec::new();
+    loop {
+        while let Some(io) = world.store.poll_io() {
+            in_flight.push(io);
+        }
+        assert!(in_flight.len() <= 2, "two pieces at a time");
+        if in_flight.is_empty() {
+            return true;
+        }
+        if steps == 0 {
+            for io in in_flight {
+                if rng.one_in(2) {
+                    world.disk.perform(&io);
+                }
+            }
+            return false;
+        }
+        steps -= 1;
+        let io = in_flight.swap_remove(rng.below(in_flight.len() as u64) as usize);
+        world.disk.perform(&io);
+        world.store.on_io_done(io.ticket, Ok(()));
+    }
+}
+
+fn content(store: &Store) -> Model {
+    engine::store::BUCKETS
+        .into_iter()
+        .map(|bucket| (bucket, read_all(store.reader(bucket))))
+        .filter(|(_, map)| !map.is_empty())
+        .collect()
+}
+
+fn without_empty(model: &Model) -> Model {
+    let mut model = model.clone();
+    model.retain(|_, map| !map.is_empty());
+    model
+}
+
+fn run(seed: u64) {
+    let mut rng = Rng(seed);
+    let mut world = World::new();
+    let mut next = 0;
+    for _ in 0..12 {
+        let before = without_empty(&world.model);
+        let changes = batch(&mut rng, &world.model, &mut next);
+        world.change(&changes);
+        world.store.seal(rng.one_in(3)).unwrap();
+        let after = without_empty(&world.model);
+        let txid = world.store.txid();
+        let is_done = if rng.one_in(2) {
+            write_until(&mut world, &mut rng, u64::MAX)
+        } else {
+            let steps = rng.below(14);
+            write_until(&mut world, &mut rng, steps)
+        };
+        if is_done && rng.one_in(2) {
+            world.verify();
+            world.store.release(world.store.txid());
+            continue;
+        }
+        let disk = std::mem::replace(&mut world.disk, Disk::new());
+        world.disk = disk.crash(&mut rng);
+        match Store::open(world.disk.pages(), world.disk.now.len()) {
+            Err(OpenError::Unborn) => {
+                assert!(txid == 0 && !is_done, "a durable commit is lost");
+                world.store = Store::create(world.disk.pages());
+                world.model = Model::new();
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => {
+                world.store = open(&world.disk);
+                let found = content(&world.store);
+                assert!(found == after || (found == before && !is_done && txid > 0));
+                world.model = found;
+                world.verify();
+            }
+        }
+    }
+    world.store.begin();
+}
+
+#[test]
+fn a_crash_in_the_first_commit_leaves_nothing_or_all() {
+    for seed in 0..200 {
+        let mut rng = Rng(seed);
+        let mut world = World::new();
+        world.change(&Batch::new());
+        world.store.seal(false).unwrap();
+        write_until(&mut world, &mut rng, seed % 6);
+        let disk = world.disk.crash(&mut rng);
+        match Store::open(disk.pages(), disk.now.len()) {
+            Err(OpenError::Unborn) => {}
+            Err(other) => panic!("{other}"),
+            Ok(store) => assert_eq!(store.txid(), 1.min(store.txid())),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_crash_leaves_the_last_or_the_last_but_one_commit(seed in any::<u64>()) {
+        run(seed);
+    }
+}
