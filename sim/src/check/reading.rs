@@ -240,9 +240,25 @@ mod tests {
             .collect();
         assert_eq!(expected, [(&"a".into(), true), (&"b".into(), true)]);
         let key = Bytes::from("a");
-        assert!(pair(published.get(&key, 3), &key, 3, kept.first()).is_ok());
-        assert!(pair(published.get(&key, 4), &key, 4, kept.first()).is_err());
-        assert!(pair(published.get(&key, 3), &key, 3, None).is_err());
+        assert!(
+            pair(
+                published.get(&key, 3),
+                &key,
+                3,
+                Ok(kept.first().map(PairRef::Shared))
+            )
+            .is_ok()
+        );
+        assert!(
+            pair(
+                published.get(&key, 4),
+                &key,
+                4,
+                Ok(kept.first().map(PairRef::Shared))
+            )
+            .is_err()
+        );
+        assert!(pair(published.get(&key, 3), &key, 3, Ok(None)).is_err());
         let size = RangeSize {
             kv_count: 1,
             kvs_len: 2 + kept[0].len(),
