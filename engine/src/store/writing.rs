@@ -73,7 +73,7 @@ impl Writing {
             let len = needed + GROW_STEP_BYTES;
             Phase::Grow { len }
         } else {
-            Phase::Pages
+            first_phase(&pages)
         };
         let meta_offset = meta_slots.start() * page_size;
         let meta_bytes = meta_slots.flat_map(|slot| meta_page(meta, slot)).collect();
@@ -136,7 +136,7 @@ impl Writing {
             (Phase::Grow { .. }, false) => Outcome::NoRoom,
             (_, false) => Outcome::Failed,
             (Phase::Grow { len }, true) => {
-                self.go_to(Phase::Pages);
+                self.go_to(first_phase(&self.pages));
                 Outcome::Grown { len }
             }
             (Phase::Pages, true) => {
@@ -199,6 +199,14 @@ impl Writing {
         let (first, bytes) = self.pages.first_key_value()?;
         (*first == page && len + bytes.len() <= PIECE_BYTES_MAX).then_some(page)
     }
+}
+
+/// What comes once there is room. A commit without changes has no pages.
+fn first_phase(pages: &BTreeMap<u64, Vec<u8>>) -> Phase {
+    if pages.is_empty() {
+        return Phase::Meta;
+    }
+    Phase::Pages
 }
 
 fn meta_page(meta: Meta, slot: u64) -> Vec<u8> {

@@ -69,3 +69,51 @@ fn it_is_taken_over_bucket_by_bucket() {
         }
     }
 }
+
+/// Made with bbolt 1.5.0: pages of 1024 bytes, a stored list of free pages, buckets `lease`, `meta`, `test` and `zoo` with
+/// sequences (12 that of `lease`), in `lease` and `test` 60 pairs each and the buckets `inner` (inline, 1 pair) and `outer`
+/// (50 pairs), in `zoo` 59 pairs.
+const FOREIGN: &[u8] = include_bytes!("../golden/store/foreign.db");
+
+#[test]
+fn what_is_not_etcds_stays() {
+    let disk = Disk::from_bytes(FOREIGN, 131_072);
+    let before = check(&*disk.now, 131_072).unwrap();
+    assert_eq!((before.buckets, before.elements), (8, 281));
+    assert!(before.freelist_pages > 0);
+    let mut disk = disk;
+    let mut store = open(&disk);
+    assert_eq!(store.page_size(), 1024);
+    assert_eq!(read_all(store.reader(Bucket::Lease)).len(), 60);
+    assert_eq!(store.reader(Bucket::Lease).get(b"inner"), Ok(None));
+    for (commit, stores_freelist) in [(0, false), (1, true), (2, true), (3, false)] {
+        store.begin();
+        store.put(Bucket::Key, b"new bucket", &[commit]).unwrap();
+        assert_eq!(store.delete(Bucket::Lease, b"inner"), Ok(false));
+        store.put(Bucket::Lease, b"outer space", b"1").unwrap();
+        store.put(Bucket::Meta, b"term", &[commit]).unwrap();
+        store.seal(stores_freelist).unwrap();
+        while let Some(io) = store.poll_io() {
+            disk.perform(&io);
+            store.on_io_done(io.ticket, Ok(()));
+        }
+        store.release(store.txid());
+        let after = check(&*disk.now, disk.now.len()).unwrap();
+        assert_eq!((after.buckets, after.elements), (9, 284));
+        assert_eq!(read_all(store.reader(Bucket::Lease)).len(), 61);
+        // The element of the root bucket: name, root page, sequence.
+        let mut element = b"lease".to_vec();
+        element.extend(store.tree(Bucket::Lease).to_words()[0].to_le_bytes());
+        element.extend(12_u64.to_le_bytes());
+        let content = disk.now.to_bytes();
+        assert!(content.windows(element.len()).any(|at| at == element));
+        store = open(&disk);
+    }
+    let put = |bucket: Bucket| {
+        let mut store = open(&disk);
+        store.begin();
+        store.put(bucket, b"outer", b"a pair in a bucket's place")
+    };
+    assert!(put(Bucket::Lease).is_err());
+    assert!(put(Bucket::Meta).is_ok());
+}

@@ -235,6 +235,18 @@ fn a_new_store_has_etcds_buckets() {
     world.verify();
 }
 
+/// Once a commit without changes and without a list of free pages had nothing to write and never ended.
+#[test]
+fn a_commit_without_changes_ends() {
+    let mut world = World::new();
+    for (txid, stores_freelist) in [(1, false), (2, false), (3, true), (4, true), (5, false)] {
+        world.commit(&Batch::new(), stores_freelist);
+        assert_eq!(world.store.txid(), txid);
+        world.verify();
+        world.reopen();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
