@@ -1,14 +1,15 @@
 //! Files on the ring.
 //!
 //! [`Caching::Direct`] passes the page cache by (O_DIRECT): the way for the log, whose writes are rewritten
-//! whole blocks of claimed space. A write is durable only after [`File::datasync`]; write and sync are two
-//! operations on purpose, since a single synchronous write waits milliseconds behind a busy core.
-//! [`File::write_and_sync`] links them, so that the sync begins without a wake-up in between.
+//! whole blocks of claimed space. A write is durable only after [`File::datasync`].
+//! [`File::write_and_sync`] links the two, so that the sync begins without a wake-up in between;
+//! [`File::write_durably`] makes them one operation where that is the quicker way (`durable`).
 //!
 //! Where a file system cannot do direct I/O, a direct file is buffered; nothing else changes.
 //! Renaming, locking and directories are in `fs` and `lock`; what those need of an open file is here.
 
 mod aligned;
+mod durable;
 
 use std::cell::RefCell;
 use std::fs::OpenOptions;
@@ -21,12 +22,14 @@ use std::rc::Rc;
 use rustix::fs::FallocateFlags;
 
 pub use aligned::{AlignedBuf, BLOCK_SIZE_BYTES};
+use durable::{Durable, Mark};
 
 use crate::blocking;
 use crate::executor::with_kernel;
 use crate::faults::{Op as FaultOp, inject, inject_write};
 use crate::lock::{LockError, try_lock};
-use crate::ring::{Op, Request};
+use crate::ring::{Op, Request, WithSync};
+use crate::time::now;
 
 /// New files are for their owner only.
 const FILE_MODE: u32 = 0o600;
@@ -57,6 +60,7 @@ pub struct File {
     is_direct: bool,
     /// Where it was opened or renamed to; for errors and faults.
     path: RefCell<PathBuf>,
+    durable: Durable,
 }
 
 impl AsFd for File {
@@ -103,6 +107,7 @@ impl File {
             file: Rc::new(file),
             is_direct,
             path: RefCell::new(path.to_owned()),
+            durable: Durable::new(),
         })
     }
 
@@ -120,16 +125,8 @@ impl File {
     /// # Errors
     /// What the kernel says; the file then holds any mixture of old and new bytes in that range.
     pub async fn write_at(&self, buf: AlignedBuf, offset: u64) -> (io::Result<()>, AlignedBuf) {
-        match inject_write(&self.path()).await {
-            Ok(None) => self.write_whole(buf, offset).await,
-            Ok(Some(torn_len)) => {
-                let head = AlignedBuf::copy_of(&buf.as_slice()[..torn_len.min(buf.len())]);
-                let (result, _) = self.write_once(head, offset, false).await;
-                (
-                    result.and_then(|_| Err(io::ErrorKind::WriteZero.into())),
-                    buf,
-                )
-            }
+        match self.inject_write(&buf, offset).await {
+            Ok(()) => self.write_whole(buf, offset).await,
             Err(error) => (Err(error), buf),
         }
     }
@@ -143,20 +140,76 @@ impl File {
         buf: AlignedBuf,
         offset: u64,
     ) -> (io::Result<()>, AlignedBuf) {
-        let is_plain = cfg!(not(feature = "faults")) && with_kernel(|kernel| kernel.can_link());
-        if is_plain && !buf.is_empty() {
-            let (result, buf) = self.write_once(buf, offset, true).await;
-            let is_short = |error: &io::Error| error.kind() == io::ErrorKind::WriteZero;
-            if !result.as_ref().is_err_and(is_short) {
-                return (result.map(drop), buf);
-            }
+        if let Err(error) = self.inject_write(&buf, offset).await {
+            return (Err(error), buf);
+        }
+        let can_link = with_kernel(|kernel| kernel.can_link());
+        if !can_link || buf.is_empty() {
             return self.write_then_sync(buf, offset).await;
         }
-        self.write_then_sync(buf, offset).await
+        let mark = self.durable.mark();
+        let (result, buf) = self.write_once(buf, offset, WithSync::Linked).await;
+        match result {
+            Ok(_) => (self.end_sync(mark).await, buf),
+            // Less than all was written. The same once more, step by step, tells why.
+            Err(error) if error.kind() == io::ErrorKind::WriteZero => {
+                self.write_then_sync(buf, offset).await
+            }
+            Err(error) => (Err(error), buf),
+        }
+    }
+
+    /// The same for a caller who has nothing else for the disk: as a single operation while those are quick.
+    ///
+    /// # Errors
+    /// As [`File::write_and_sync`].
+    pub async fn write_durably(
+        &self,
+        buf: AlignedBuf,
+        offset: u64,
+    ) -> (io::Result<()>, AlignedBuf) {
+        let start = now();
+        if !self.is_direct || buf.is_empty() || !self.durable.allows_single(start) {
+            return self.write_and_sync(buf, offset).await;
+        }
+        if let Err(error) = self.inject_write(&buf, offset).await {
+            return (Err(error), buf);
+        }
+        let (len, mark) = (buf.len(), self.durable.mark());
+        let (result, buf) = self.write_once(buf, offset, WithSync::Within).await;
+        let end = now();
+        self.durable.on_single(end, end.saturating_sub(start));
+        match result {
+            Ok(count) if count == len => (self.end_sync(mark).await, buf),
+            Ok(_) => self.write_then_sync(buf, offset).await,
+            Err(error) => (Err(error), buf),
+        }
+    }
+
+    /// What comes after all bytes were written and synced: it may be told to have failed.
+    async fn end_sync(&self, mark: Mark) -> io::Result<()> {
+        if cfg!(feature = "faults") {
+            inject(FaultOp::Sync, &self.path()).await?;
+        }
+        self.durable.on_synced(mark);
+        Ok(())
+    }
+
+    /// What comes before a write: it may be told to fail, having written a part.
+    async fn inject_write(&self, buf: &AlignedBuf, offset: u64) -> io::Result<()> {
+        if cfg!(not(feature = "faults")) {
+            return Ok(());
+        }
+        let Some(torn_len) = inject_write(&self.path()).await? else {
+            return Ok(());
+        };
+        let head = AlignedBuf::copy_of(&buf.as_slice()[..torn_len.min(buf.len())]);
+        let (result, _) = self.write_once(head, offset, WithSync::No).await;
+        result.and_then(|_| Err(io::ErrorKind::WriteZero.into()))
     }
 
     async fn write_then_sync(&self, buf: AlignedBuf, offset: u64) -> (io::Result<()>, AlignedBuf) {
-        let (written, buf) = self.write_at(buf, offset).await;
+        let (written, buf) = self.write_whole(buf, offset).await;
         match written {
             Ok(()) => (self.datasync().await, buf),
             Err(error) => (Err(error), buf),
@@ -168,7 +221,7 @@ impl File {
         // at the same place do no harm, so one more try tells the two apart.
         for _ in 0..2 {
             let len = buf.len();
-            let (result, back) = self.write_once(buf, offset, false).await;
+            let (result, back) = self.write_once(buf, offset, WithSync::No).await;
             buf = back;
             match result {
                 Ok(count) if count == len => return (Ok(()), buf),
@@ -179,12 +232,12 @@ impl File {
         (Err(io::ErrorKind::WriteZero.into()), buf)
     }
 
-    /// How much was written, or 0 if that and the sync succeeded.
+    /// How much was written; 0 if that and a linked sync succeeded.
     async fn write_once(
         &self,
         buf: AlignedBuf,
         offset: u64,
-        then_sync: bool,
+        sync: WithSync,
     ) -> (io::Result<usize>, AlignedBuf) {
         if !offset.is_multiple_of(BLOCK_SIZE_BYTES as u64) {
             return (Err(io::ErrorKind::InvalidInput.into()), buf);
@@ -196,12 +249,15 @@ impl File {
             file: self.file.clone(),
             blocks,
             offset,
-            then_sync,
+            sync,
         });
         let (result, request) = writing.await;
         let Request::Write { blocks, .. } = request else {
             unreachable!("an operation gives back what it was given");
         };
+        if sync == WithSync::No || result.is_err() {
+            self.durable.on_changed();
+        }
         (
             result.map(|count| count as usize),
             AlignedBuf::from_blocks(blocks),
@@ -242,12 +298,16 @@ impl File {
     /// # Errors
     /// What the kernel says. It may have dropped the data then, so a second try proves nothing.
     pub async fn datasync(&self) -> io::Result<()> {
-        let path = self.path();
-        inject(FaultOp::Sync, &path).await?;
+        if cfg!(feature = "faults") {
+            inject(FaultOp::Sync, &self.path()).await?;
+        }
+        let mark = self.durable.mark();
         let syncing = Op::new(Request::Sync {
             file: self.file.clone(),
         });
-        syncing.await.0.map(drop)
+        syncing.await.0?;
+        self.durable.on_synced(mark);
+        Ok(())
     }
 
     /// Has what was written to `offset..offset + len` sent to the disk now and waits for it, so that a later
@@ -280,9 +340,9 @@ impl File {
             Allocate::Zero => FallocateFlags::ZERO_RANGE,
         };
         let fd = self.share_fd()?;
-        blocking(move || rustix::fs::fallocate(&fd, flags, offset, len))
-            .await
-            .map_err(Into::into)
+        let result = blocking(move || rustix::fs::fallocate(&fd, flags, offset, len)).await;
+        self.durable.on_changed();
+        result.map_err(Into::into)
     }
 
     /// Cuts the file or extends it by a hole.
@@ -293,9 +353,9 @@ impl File {
         let path = self.path();
         inject(FaultOp::Truncate, &path).await?;
         let fd = self.share_fd()?;
-        blocking(move || rustix::fs::ftruncate(&fd, len))
-            .await
-            .map_err(Into::into)
+        let result = blocking(move || rustix::fs::ftruncate(&fd, len)).await;
+        self.durable.on_changed();
+        result.map_err(Into::into)
     }
 
     /// The file's length in bytes.
@@ -398,6 +458,121 @@ mod tests {
             file.write_back(0, 1 << 32).await.unwrap();
             file.datasync().await.unwrap();
             assert_eq!(std::fs::read(&path).unwrap()[4096..], [7; 65_536]);
+        });
+    }
+
+    /// Whether `write_durably` would be a single operation now.
+    fn is_single_next(file: &File) -> bool {
+        file.durable.allows_single(now())
+    }
+
+    #[test]
+    fn durable_writes_are_read_back() {
+        both(async |path, caching| {
+            let file = File::create(&path, caching).await.unwrap();
+            let mut buf = AlignedBuf::zeroed(8192);
+            for round in 0..40u8 {
+                buf.as_mut_slice().fill(round);
+                let offset = u64::from(round % 4) * 4096;
+                let result;
+                (result, buf) = match round % 2 {
+                    0 => file.write_durably(buf, offset).await,
+                    _ => file.write_and_sync(buf, offset).await,
+                };
+                result.unwrap();
+                assert_eq!(buf.len(), 8192);
+            }
+            let (result, _) = file.write_durably(AlignedBuf::zeroed(0), 0).await;
+            result.unwrap();
+            file.close().await;
+            let on_disk = std::fs::read(&path).unwrap();
+            assert_eq!(on_disk[..4096], [36; 4096]);
+            assert_eq!(on_disk[12_288..], [39; 8192]);
+        });
+    }
+
+    #[test]
+    fn a_single_operation_waits_until_all_before_it_is_synced() {
+        both(async |path, caching| {
+            let file = File::create(&path, caching).await.unwrap();
+            let block = || AlignedBuf::copy_of(&[1; 4096]);
+            assert!(!is_single_next(&file));
+            file.write_durably(block(), 0).await.0.unwrap();
+            assert!(is_single_next(&file), "the linked sync covers the creation");
+            file.write_at(block(), 4096).await.0.unwrap();
+            assert!(!is_single_next(&file));
+            file.datasync().await.unwrap();
+            assert!(is_single_next(&file));
+            file.allocate(0, 1 << 20, Allocate::Grow).await.unwrap();
+            assert!(!is_single_next(&file));
+            file.write_and_sync(block(), 8192).await.0.unwrap();
+            file.set_len(1 << 21).await.unwrap();
+            assert!(!is_single_next(&file));
+        });
+    }
+
+    /// A file cannot be longer than the file system allows: what crosses that end is written in part.
+    #[test]
+    fn a_write_in_part_is_an_error_in_either_way() {
+        both(async |path, caching| {
+            let file = File::create(&path, caching).await.unwrap();
+            let mut len_max = 4096;
+            for bit in (12..62).rev() {
+                if file.set_len(len_max + (1 << bit)).await.is_ok() {
+                    len_max += 1 << bit;
+                }
+            }
+            file.set_len(0).await.unwrap();
+            file.datasync().await.unwrap();
+            let offset = len_max / 4096 * 4096 - 4096;
+            assert!(is_single_next(&file));
+            let block = || AlignedBuf::copy_of(&[1; 8192]);
+            let (result, buf) = file.write_durably(block(), offset).await;
+            assert!(result.is_err());
+            assert_eq!(buf.as_slice(), [1; 8192]);
+            let (result, _) = file.write_and_sync(block(), offset).await;
+            assert!(result.is_err());
+            assert!(!is_single_next(&file));
+        });
+    }
+
+    #[cfg(feature = "faults")]
+    #[test]
+    fn durable_writes_fail_where_they_are_told_to() {
+        both(async |path, caching| {
+            let file = File::create(&path, caching).await.unwrap();
+            let buf = |byte: u8| AlignedBuf::copy_of(&[byte; 8192]);
+            file.write_and_sync(buf(1), 0).await.0.unwrap();
+            for is_lone in [true, false, true] {
+                let write = async |byte| match is_lone {
+                    true => file.write_durably(buf(byte), 0).await.0,
+                    false => file.write_and_sync(buf(byte), 0).await.0,
+                };
+                let hit = |op: &str, effect: &str| {
+                    let path = path.display();
+                    crate::faults::install(&format!("{op}:{path}:times=1:{effect}")).unwrap()
+                };
+                let fault = hit("write", "EIO");
+                assert_eq!(write(2).await.unwrap_err().raw_os_error(), Some(libc::EIO));
+                assert_eq!(
+                    std::fs::read(&path).unwrap(),
+                    [1; 8192],
+                    "nothing is written"
+                );
+                drop(fault);
+
+                let fault = hit("write", "short=4096");
+                write(3).await.unwrap_err();
+                assert_eq!(std::fs::read(&path).unwrap()[..4096], [3; 4096]);
+                assert_eq!(std::fs::read(&path).unwrap()[4096..], [1; 4096]);
+                drop(fault);
+                file.datasync().await.unwrap();
+
+                let fault = hit("sync", "EIO");
+                assert_eq!(write(4).await.unwrap_err().raw_os_error(), Some(libc::EIO));
+                drop(fault);
+                write(1).await.unwrap();
+            }
         });
     }
 

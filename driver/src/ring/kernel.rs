@@ -66,12 +66,12 @@ pub(crate) enum Request {
         blocks: Blocks,
         offset: u64,
     },
-    /// Writes `blocks`. With `then_sync`, fdatasync follows at once; less than all is an error then.
+    /// Writes `blocks`, as durably as `sync` says.
     Write {
         file: Rc<OwnedFd>,
         blocks: Blocks,
         offset: u64,
-        then_sync: bool,
+        sync: WithSync,
     },
     /// fdatasync.
     Sync { file: Rc<OwnedFd> },
@@ -81,6 +81,16 @@ pub(crate) enum Request {
         offset: u64,
         len: u32,
     },
+}
+
+/// Whether a write is on the disk when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WithSync {
+    No,
+    /// fdatasync follows at once as an operation of its own; that less than all was written is an error then.
+    Linked,
+    /// The write itself ends only then (RWF_DSYNC). Says nothing about earlier writes.
+    Within,
 }
 
 /// The place of an operation in the table.
@@ -160,7 +170,7 @@ impl Kernel {
         let _ = self.uring.submitter().register_iowq_aff(&set);
     }
 
-    /// Whether a write can carry its sync ([`Request::Write`]'s `then_sync`).
+    /// Whether a write can carry its sync ([`WithSync::Linked`]).
     pub(crate) fn can_link(&self) -> bool {
         self.can_link_quietly
     }
@@ -171,6 +181,7 @@ impl Kernel {
     /// If the queue is full and the kernel takes nothing; the request comes back.
     pub(crate) fn start(&mut self, mut request: Request) -> Result<Key, (io::Error, Request)> {
         let is_late = matches!(request, Request::Send { .. });
+        let is_durable = matches!(&request, Request::Write { sync, .. } if *sync != WithSync::No);
         if !is_late && let Err(error) = self.make_room() {
             return Err((error, request));
         }
@@ -198,7 +209,7 @@ impl Kernel {
             self.late.push_back(entry);
             return Ok(Key(index));
         }
-        self.has_disk_work |= linked.is_some();
+        self.has_disk_work |= is_durable;
         let mut queue = self.uring.submission();
         // SAFETY: all pointers of the entries lead into heap memory that the request owns (moving the request moves
         // no heap memory), and its slot keeps the request until the last completion; descriptors likewise. The
@@ -466,12 +477,18 @@ fn prepare(request: &mut Request, has_pool: bool) -> (Entry, Option<Entry>) {
             file,
             blocks,
             offset,
-            then_sync,
+            sync,
         } => {
+            let flags = match sync {
+                WithSync::No | WithSync::Linked => 0,
+                WithSync::Within => libc::RWF_DSYNC,
+            };
             let write = opcode::Write::new(fd(file), blocks.as_ptr(), len(blocks.len()))
                 .offset(*offset)
+                .rw_flags(flags)
                 .build();
-            return (write, then_sync.then(|| prepare_sync(file)));
+            let sync = (*sync == WithSync::Linked).then(|| prepare_sync(file));
+            return (write, sync);
         }
         Request::Sync { file } => prepare_sync(file),
         Request::WriteBack {

@@ -22,7 +22,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-pub(crate) use kernel::{Kernel, Request, Wait};
+pub(crate) use kernel::{Kernel, Request, Wait, WithSync};
 
 use crate::executor::with_kernel;
 

@@ -15,6 +15,7 @@ use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
 use engine::state::ApplyEffect;
 use engine::types::Budget;
 use engine::view::Views;
+use engine::wal::{IoFault, IoTicket, WalIo};
 use proto::etcdserverpb::{AlarmType, InternalRaftRequest, ResponseHeader};
 
 use super::count::{alarm_label, count_applied, set_cluster_version};
@@ -28,6 +29,8 @@ use crate::storage::{SnapDisk, StoreDisk, WalDisk};
 
 /// Steps of apply work in one turn; see [`Budget`].
 const TURN_STEPS: usize = 512;
+/// While no more proposals than this wait, a group of the log is written in the way that is quickest for one by itself.
+const LONE_COUNT_MAX: usize = 4;
 
 /// What performs the node's work on files.
 pub(crate) struct Disks {
@@ -278,19 +281,44 @@ impl LogShard {
             let Some(io) = self.node.borrow_mut().poll_io() else {
                 return;
             };
-            let sync_follows = self.node.borrow().sync_follows(io.ticket);
-            let shard = Rc::clone(self);
-            let disk = self.disks.wal.clone();
-            driver::spawn(async move {
-                let (ticket, result) = match sync_follows {
-                    true => disk.perform_with_sync(io).await,
-                    false => disk.perform(io).await,
-                };
-                shard.node.borrow_mut().on_io_done(ticket, result);
-                shard.wake.notify();
-            })
-            .detach();
+            self.start_io(io);
         }
+    }
+
+    fn start_io(self: &Rc<Self>, io: WalIo) {
+        let sync_follows = self.node.borrow().sync_follows(io.ticket);
+        let is_lone = self.waiters.borrow().len() <= LONE_COUNT_MAX;
+        let shard = Rc::clone(self);
+        let disk = self.disks.wal.clone();
+        driver::spawn(async move {
+            let (ticket, result) = match sync_follows {
+                true => disk.perform_with_sync(io, is_lone).await,
+                false => disk.perform(io).await,
+            };
+            shard.on_io_done(ticket, result, sync_follows);
+        })
+        .detach();
+    }
+
+    fn on_io_done(
+        self: &Rc<Self>,
+        ticket: IoTicket,
+        result: Result<(), IoFault>,
+        sync_follows: bool,
+    ) {
+        self.node.borrow_mut().on_io_done(ticket, result);
+        if sync_follows && result.is_ok() {
+            // The sync was done along; then it needs no task and no turn of its own.
+            let next = self.node.borrow_mut().poll_io();
+            match next {
+                Some(io) if self.disks.wal.is_done_along(&io.op) => {
+                    self.node.borrow_mut().on_io_done(io.ticket, Ok(()));
+                }
+                Some(io) => self.start_io(io),
+                None => {}
+            }
+        }
+        self.wake.notify();
     }
 
     fn on_event(&self, event: NodeEvent) {

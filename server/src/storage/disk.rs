@@ -1,7 +1,7 @@
 //! Performs the log's operations on files.
 //!
-//! Segments are written with O_DIRECT: write, then fdatasync, as two operations. Work ahead of need is spaced
-//! out so that it does not queue up in front of groups that wait.
+//! Segments are written with O_DIRECT: write, then fdatasync, as two linked operations, or as one while few wait for it
+//! ([`File::write_durably`]). Work ahead of need is spaced out so that it does not queue up in front of groups that wait.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +50,14 @@ struct Inner {
     observer: Rc<dyn DiskObserver>,
 }
 
+/// What the log will ask for behind an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Following {
+    Nothing,
+    Sync,
+    LoneSync,
+}
+
 impl WalDisk {
     pub(super) fn new(
         directory: Rc<Directory>,
@@ -73,13 +81,21 @@ impl WalDisk {
 
     /// Performs one operation; failures are logged here, with the path.
     pub async fn perform(&self, io: WalIo) -> (IoTicket, Result<(), IoFault>) {
-        self.perform_as(io, false).await
+        self.perform_as(io, Following::Nothing).await
     }
 
     /// The same for a write whose sync follows (`Wal::sync_follows`): both are done, and the sync is over as soon as it
-    /// is asked for.
-    pub async fn perform_with_sync(&self, io: WalIo) -> (IoTicket, Result<(), IoFault>) {
-        self.perform_as(io, true).await
+    /// is asked for. `is_lone`: few wait for it, and nothing is likely to queue up behind it.
+    pub async fn perform_with_sync(
+        &self,
+        io: WalIo,
+        is_lone: bool,
+    ) -> (IoTicket, Result<(), IoFault>) {
+        let following = match is_lone {
+            true => Following::LoneSync,
+            false => Following::Sync,
+        };
+        self.perform_as(io, following).await
     }
 
     /// Gives up the segments wholly below the snapshot at `index`: their locks, and the oldest of them while more than
@@ -90,11 +106,22 @@ impl WalDisk {
         }
     }
 
-    async fn perform_as(&self, io: WalIo, sync_follows: bool) -> (IoTicket, Result<(), IoFault>) {
+    /// Whether this operation is a sync that was done along with its write ([`Self::perform_with_sync`]). It is over
+    /// then.
+    pub fn is_done_along(&self, op: &WalOp) -> bool {
+        let synced = &self.0.synced;
+        let is_done = matches!(op, WalOp::Sync { file } if synced.get() == Some(*file));
+        if is_done {
+            synced.set(None);
+        }
+        is_done
+    }
+
+    async fn perform_as(&self, io: WalIo, following: Following) -> (IoTicket, Result<(), IoFault>) {
         let WalIo { ticket, pace, op } = io;
         let inner = &*self.0;
         let what = describe(&op);
-        let result = inner.perform(pace, op, sync_follows).await;
+        let result = inner.perform(pace, op, following).await;
         let result = result.map_err(|error| {
             inner.report(&what, &error);
             IoFault {
@@ -106,7 +133,7 @@ impl WalDisk {
 }
 
 impl Inner {
-    async fn perform(&self, pace: Pace, op: WalOp, sync_follows: bool) -> io::Result<()> {
+    async fn perform(&self, pace: Pace, op: WalOp, following: Following) -> io::Result<()> {
         match op {
             WalOp::Claim { file, name, len } => self.create(file, name, len).await,
             WalOp::Open { file, name } => self.open(file, name).await,
@@ -121,8 +148,9 @@ impl Inner {
                 file,
                 offset,
                 blocks,
-            } if sync_follows && !self.skips_sync => {
-                self.write_and_sync(&*self.file(file)?, offset, blocks)
+            } if following != Following::Nothing && !self.skips_sync => {
+                let is_lone = following == Following::LoneSync;
+                self.write_and_sync(&*self.file(file)?, offset, blocks, is_lone)
                     .await?;
                 self.synced.set(Some(file));
                 Ok(())
@@ -184,12 +212,21 @@ impl Inner {
         result
     }
 
-    async fn write_and_sync(&self, file: &File, offset: u64, blocks: Bytes) -> io::Result<()> {
+    async fn write_and_sync(
+        &self,
+        file: &File,
+        offset: u64,
+        blocks: Bytes,
+        is_lone: bool,
+    ) -> io::Result<()> {
         let len = blocks.len() as u64;
         let buf = AlignedBuf::copy_of(&blocks);
         drop(blocks);
         let start = driver::now();
-        let (result, _) = file.write_and_sync(buf, offset).await;
+        let (result, _) = match is_lone {
+            true => file.write_durably(buf, offset).await,
+            false => file.write_and_sync(buf, offset).await,
+        };
         let took = driver::now() - start;
         self.observer.written(len, took);
         self.note_sync(took);

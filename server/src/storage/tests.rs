@@ -79,8 +79,10 @@ async fn settle(wal: &mut Wal, disk: &WalDisk) {
     while !wal.is_settled() {
         let Some(io) = wal.poll_io() else { return };
         let sync_follows = wal.sync_follows(io.ticket);
+        // Both ways, in turns.
+        let is_lone = io.ticket.0.is_multiple_of(4);
         let (ticket, result) = match sync_follows {
-            true => disk.perform_with_sync(io).await,
+            true => disk.perform_with_sync(io, is_lone).await,
             false => disk.perform(io).await,
         };
         wal.on_io_done(ticket, result);
