@@ -43,7 +43,9 @@ mod sys;
 mod time;
 
 pub use blocking::blocking;
-pub use executor::{DriverError, ExecutorConfig, Task, need_yield, run, spawn, yield_now};
+pub use executor::{
+    DriverError, ExecutorConfig, Task, expect_soon, need_yield, run, spawn, yield_now,
+};
 pub use file::{AlignedBuf, Allocate, BLOCK_SIZE_BYTES, Caching, File};
 pub use load::thread_cpu_time;
 pub use lock::{FileLock, LockError};

@@ -14,6 +14,7 @@ use rustix::thread::CpuSet;
 
 use super::remote::{Remote, listen};
 use super::task::{MAIN_SLOT, TaskCell, WakeHandle, spawn};
+use super::watch::Watch;
 use crate::blocking::Helpers;
 use crate::ring::{Kernel, Wait};
 use crate::time::now;
@@ -38,6 +39,7 @@ pub(super) struct Core {
     remote: Arc<Remote>,
     turn_start: Cell<Instant>,
     helpers: Helpers,
+    watch: Watch,
     /// Kept between looks at the ring.
     wakers: RefCell<Vec<Waker>>,
 }
@@ -73,6 +75,7 @@ impl Core {
             remote: Remote::new()?,
             turn_start: Cell::new(Instant::now()),
             helpers: Helpers::new(helper_thread_count, cpus),
+            watch: Watch::default(),
             wakers: RefCell::default(),
         });
         CURRENT.set(Some(core.clone()));
@@ -169,6 +172,7 @@ impl Core {
         let mut wakers = self.wakers.take();
         {
             let mut kernel = self.kernel.borrow_mut();
+            let wait = self.watch(&mut kernel, wait)?;
             if wait != Wait::No || kernel.has_work() {
                 kernel.enter(wait)?;
                 kernel.reap(&mut wakers);
@@ -180,6 +184,23 @@ impl Core {
         }
         self.wakers.replace(wakers);
         Ok(())
+    }
+
+    /// Looks at the ring for a while instead of sleeping, if something is expected; tells how to wait after that.
+    fn watch(&self, kernel: &mut Kernel, wait: Wait) -> io::Result<Wait> {
+        let at_most = match wait {
+            Wait::No => return Ok(wait),
+            Wait::AtMost(time) => time,
+            Wait::ForEver => Duration::MAX,
+        };
+        if !self.watch.is_due() {
+            return Ok(wait);
+        }
+        kernel.enter(Wait::No)?;
+        match kernel.has_work() || self.watch.watch(at_most, || kernel.has_work()) {
+            true => Ok(Wait::No),
+            false => Ok(wait),
+        }
     }
 
     /// How long the executor may sleep.
@@ -290,6 +311,16 @@ pub async fn yield_now() {
 /// Whether the turn has lasted long enough that a long loop should [`yield_now`]. Reads the clock (25 ns).
 pub fn need_yield() -> bool {
     Core::with_current(|core| core.is_some_and(|core| is_turn_over(core)))
+}
+
+/// Says that something this executor waits for comes within some hundred microseconds, so that it may look at the ring
+/// instead of sleeping. That costs CPU time, so it is for one who waits alone.
+pub fn expect_soon() {
+    Core::with_current(|core| {
+        if let Some(core) = core {
+            core.watch.expect();
+        }
+    });
 }
 
 /// The helper threads of this executor.

@@ -197,3 +197,36 @@ fn a_pinned_executor_runs_and_its_helpers_are_free() {
     .join()
     .unwrap();
 }
+
+#[test]
+fn what_is_expected_comes_whoever_it_comes_from() {
+    run(ExecutorConfig::new("t"), || async {
+        let (sender, mut mailbox) = mailbox(1);
+        let (echo, requests) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for number in requests.iter() {
+                // Now and then later than any watch.
+                if number % 50 == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                sender.send(number).unwrap();
+            }
+        });
+        for number in 0..500 {
+            echo.send(number).unwrap();
+            expect_soon();
+            let got = timeout(Duration::from_secs(20), mailbox.recv()).await;
+            assert_eq!(got.unwrap(), Some(number));
+        }
+        drop(echo);
+        thread.join().unwrap();
+        // A timer is not missed over it, and nothing at all may come.
+        for micros in [0, 20, 100, 300] {
+            let (start, time) = (now(), Duration::from_micros(micros));
+            expect_soon();
+            sleep(time).await;
+            assert!(now() - start >= time);
+        }
+    })
+    .unwrap();
+}

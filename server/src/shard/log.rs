@@ -19,6 +19,7 @@ use engine::wal::{IoFault, IoTicket, WalIo};
 use proto::etcdserverpb::{AlarmType, InternalRaftRequest, ResponseHeader};
 
 use super::count::{alarm_label, count_applied, set_cluster_version};
+use super::lone::Lone;
 use super::waiter::{Fresh, FreshWaiter, Waiter, Waiters};
 use crate::config::Config;
 use crate::errors::FrontError;
@@ -51,6 +52,7 @@ pub(crate) struct LogShard {
     /// Reads by the id of their read-index round, and when they give up.
     reads: RefCell<BTreeMap<u64, (Duration, FreshWaiter)>>,
     wake: Notify,
+    lone: Lone,
     is_stopping: Cell<bool>,
     /// Alarms that the metrics have a series for.
     noted_alarms: RefCell<BTreeSet<(u64, i32)>>,
@@ -74,6 +76,7 @@ impl LogShard {
             waiters: RefCell::new(Waiters::new(patience)),
             reads: RefCell::new(BTreeMap::new()),
             wake: Notify::new(),
+            lone: Lone::default(),
             is_stopping: Cell::new(false),
             noted_alarms: RefCell::default(),
         });
@@ -287,7 +290,12 @@ impl LogShard {
 
     fn start_io(self: &Rc<Self>, io: WalIo) {
         let sync_follows = self.node.borrow().sync_follows(io.ticket);
-        let is_lone = self.waiters.borrow().len() <= LONE_COUNT_MAX;
+        let waiting_count = self.waiters.borrow().len();
+        let is_lone = waiting_count <= LONE_COUNT_MAX;
+        if sync_follows {
+            self.lone.on_group(driver::now(), waiting_count);
+            self.lone.expect_soon();
+        }
         let shard = Rc::clone(self);
         let disk = self.disks.wal.clone();
         driver::spawn(async move {
@@ -331,6 +339,7 @@ impl LogShard {
                 let waiter = self.waiters.borrow_mut().take(id);
                 if let Some(waiter) = waiter {
                     waiter.finish(Ok(applied.result));
+                    self.lone.expect_soon();
                 }
             }
             NodeEvent::ReadReady { id } => {

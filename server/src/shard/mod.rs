@@ -28,6 +28,7 @@ mod link;
 mod listener;
 mod load;
 mod log;
+mod lone;
 mod open_calls;
 mod placement;
 mod port;
