@@ -26,17 +26,66 @@ pub(super) struct Entries {
     level: usize,
     bytes: Vec<u8>,
     items: Vec<Item>,
+    /// Of [`Entries::push`]: length of the prefix that all share, and of the page that they need.
+    pushed: (usize, usize),
 }
 
 impl Entries {
-    pub(super) fn of(node: Node<'_>) -> Self {
-        let mut entries = Entries {
-            level: node.level(),
+    pub(super) fn new(level: usize) -> Self {
+        Entries {
+            level,
             bytes: Vec::with_capacity(4 * PAGE_SIZE),
-            items: Vec::with_capacity(node.count() + 1),
-        };
+            items: Vec::new(),
+            pushed: (0, 0),
+        }
+    }
+
+    pub(super) fn of(node: Node<'_>) -> Self {
+        let mut entries = Entries::new(node.level());
+        entries.items.reserve(node.count() + 1);
         entries.append(node);
         entries
+    }
+
+    /// Adds an entry at the end of those that were pushed before, and keeps count for [`Entries::is_full`].
+    pub(super) fn push(&mut self, inline: &[u8], body: &Body<'_>) {
+        let last = self.items.len();
+        self.insert(last, inline, body);
+        let prefix_len = self.prefix(&(0..last + 1)).len();
+        let len = if last > 1 && prefix_len == self.pushed.0 {
+            let long = body.overflow.is_some();
+            let suffix_len = inline.len() - prefix_len;
+            let record = record_len(self.level, suffix_len, body.value.len(), long);
+            self.pushed.1 + slot_len(self.level) + record
+        } else {
+            self.page_len(0..last + 1)
+        };
+        self.pushed = (prefix_len, len);
+    }
+
+    /// True if what was pushed does not fit a page any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.pushed.1 > PAGE_SIZE
+    }
+
+    /// Forgets the first entries, all but one at most.
+    pub(super) fn keep_from(&mut self, first: usize) {
+        let kept = self.items.split_off(first.min(self.items.len()));
+        let from = std::mem::take(&mut self.bytes);
+        self.items.clear();
+        self.bytes.reserve(4 * PAGE_SIZE);
+        for mut item in kept {
+            for range in [&mut item.key, &mut item.value] {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(&from[range.clone()]);
+                *range = start..self.bytes.len();
+            }
+            self.items.push(item);
+        }
+        self.pushed = (
+            self.prefix(&(0..self.len())).len(),
+            self.page_len(0..self.len()),
+        );
     }
 
     pub(super) fn append(&mut self, node: Node<'_>) {

@@ -40,10 +40,15 @@ fn push_number(out: &mut Vec<u8>, number: i64) {
 /// Where `key` at `revision` stands, which must not be negative.
 pub(super) fn at(key: &[u8], revision: Revision) -> Vec<u8> {
     let mut out = Vec::with_capacity(key.len() + 1 + REVISION_LEN_MAX);
-    push_key(&mut out, key);
-    push_number(&mut out, revision.main);
-    push_number(&mut out, revision.sub);
+    push_at(&mut out, key, revision);
     out
+}
+
+/// Appends what [`at`] answers.
+pub(super) fn push_at(out: &mut Vec<u8>, key: &[u8], revision: Revision) {
+    push_key(out, key);
+    push_number(out, revision.main);
+    push_number(out, revision.sub);
 }
 
 /// Before all revisions of `key`, after those of lesser keys. Index keys of `key` are those that begin with this and
@@ -52,6 +57,11 @@ pub(super) fn before(key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(key.len() + 2);
     push_key(&mut out, key);
     out
+}
+
+/// Length of [`before`].
+pub(super) fn before_len(key: &[u8]) -> usize {
+    key.len() + key.iter().filter(|byte| **byte == 0).count() + 1
 }
 
 /// Behind all revisions of `key`, before those of greater keys.
@@ -71,6 +81,28 @@ fn take_number(bytes: &[u8]) -> (i64, &[u8]) {
     let (number, rest) = rest.split_at(usize::from(len).min(rest.len()));
     let value = number.iter().fold(0, |n, byte| n << 8 | i64::from(*byte));
     (value, rest)
+}
+
+/// True if bytes that nobody vouches for end as an index key does: a terminator, and a revision of `len` bytes.
+pub(super) fn is_whole(index_key: &[u8], len: usize) -> bool {
+    let Some(split) = index_key.len().checked_sub(len) else {
+        return false;
+    };
+    let (named, mut revision) = index_key.split_at(split);
+    for _ in 0..2 {
+        let Some((&len, rest)) = revision.split_first() else {
+            return false;
+        };
+        let Some((number, rest)) = rest.split_at_checked(len.into()) else {
+            return false;
+        };
+        // A greater one would be negative.
+        if len > 8 || (len == 8 && number[0] > 0x7f) {
+            return false;
+        }
+        revision = rest;
+    }
+    revision.is_empty() && named.last() == Some(&TERMINATOR)
 }
 
 /// The revision of an index key whose last `len` bytes are it.
@@ -122,6 +154,8 @@ mod tests {
             }
             let index_key = at(&a, ra);
             let len = index_key.len() - before(&a).len();
+            prop_assert_eq!(before(&a).len(), before_len(&a));
+            prop_assert!(is_whole(&index_key, len) && !is_whole(&index_key, len - 1));
             prop_assert_eq!(revision(&index_key, len), ra);
             let mut buffer = Vec::new();
             prop_assert_eq!(user_key(&index_key, len, &mut buffer), &a[..]);

@@ -26,8 +26,10 @@
 //! [`Index::reader`]. `twin.rs` is the same in a `BTreeMap`, for property tests. Owned by [`crate::mvcc`].
 
 mod build;
+mod bulk;
 mod chain;
 mod compact;
+mod gather;
 mod key;
 mod key_range;
 mod overflow;
@@ -35,13 +37,17 @@ mod page;
 #[cfg(test)]
 mod properties;
 mod read;
+mod saved;
 mod snapshot;
 mod tree;
 pub mod twin;
 mod version;
 
+pub use bulk::{Bulk, NotAscending};
+pub use gather::Gather;
 pub use key_range::KeyRange;
 pub use read::Reading;
+pub use saved::{Unusable, load, save};
 pub use snapshot::{IndexReader, IndexReaders, IndexSnapshot, IndexStay, NOTE_LEN_MAX};
 pub use version::Version;
 
@@ -104,6 +110,16 @@ impl Index {
             );
         }
         self.put(key, &version, newest.is_some());
+    }
+
+    /// Inserts a version that must be newer than those of its key, and need not be: it comes from a file.
+    fn insert_newer(&mut self, key: &[u8], version: &Version) -> Result<(), NotAscending> {
+        let newest = self.reading().newest_of(key);
+        if newest.is_some_and(|newest| newest.revision >= version.revision) {
+            return Err(NotAscending);
+        }
+        self.put(key, version, newest.is_some());
+        Ok(())
     }
 
     fn put(&mut self, key: &[u8], version: &Version, supersedes: bool) {

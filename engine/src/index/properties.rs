@@ -3,7 +3,12 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Buried, Index, KeyRange, Version, Walked, twin};
+use super::read::Entry;
+use super::saved::{header, push_block};
+use super::{
+    Bulk, Buried, Gather, Index, KeyRange, NotAscending, Unusable, Version, Walked, load, save,
+    twin,
+};
 use crate::tail::TailPosition;
 use crate::types::{LeaseId, Revision};
 
@@ -264,6 +269,154 @@ proptest! {
         let snapshot = reader.pin().unwrap();
         let newest = listing(|v| pair.twin.walk(&all(), None, pair.main, v));
         prop_assert_eq!(listing(|v| snapshot.reading().walk(&all(), None, pair.main, v)), newest);
+    }
+}
+
+/// All versions, in the index's own order.
+fn versions(index: &Index) -> Vec<(Vec<u8>, Version)> {
+    let reading = index.reading();
+    let (mut entry, mut all) = (Entry::default(), Vec::new());
+    let mut cursor = reading.seek(b"");
+    while let Some(at) = &mut cursor {
+        reading.load(at, &mut entry);
+        let version = reading.version(at, &entry);
+        all.push((entry.user_key(&mut Vec::new()).to_vec(), version));
+        if !reading.advance(at) {
+            cursor = None;
+        }
+    }
+    all
+}
+
+/// What saving leaves out.
+fn stored(mut version: Version) -> Version {
+    version.position = TailPosition::STORED;
+    version
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However an index came to be, it is the same, and goes on as the same.
+    #[test]
+    fn an_index_is_filled_in_bulk_from_revisions_and_from_what_was_saved(
+        before in prop::collection::vec(steps(), 0..40),
+        after in prop::collection::vec(steps(), 1..20),
+        probes in prop::collection::vec(keys(), 2..8),
+        poured in 1_usize..200,
+        way in 0..3,
+    ) {
+        let mut pair = Pair::default();
+        before.iter().for_each(|step| pair.apply(step));
+        let all = versions(&pair.index);
+        let newest = pair.index.newest;
+        pair.index = match way {
+            0 => {
+                let mut bulk = Bulk::default();
+                all.iter().for_each(|(key, version)| bulk.push(key, version).unwrap());
+                bulk.finish()
+            }
+            1 => {
+                let (mut index, mut gathered) = (Index::new(), Gather::default());
+                let mut by_revision = all.clone();
+                by_revision.sort_by_key(|(_, version)| version.revision);
+                for (count, (key, version)) in by_revision.iter().enumerate() {
+                    gathered.push(key, version);
+                    if (count + 1) % poured == 0 {
+                        gathered.pour(&mut index).unwrap();
+                    }
+                }
+                gathered.pour(&mut index).unwrap();
+                index
+            }
+            _ => {
+                let mut by_revision = all.clone();
+                by_revision.sort_by_key(|(_, version)| version.revision);
+                pair.twin = twin::Index::new();
+                for (key, version) in by_revision {
+                    pair.twin.insert(&key, |_| stored(version));
+                }
+                load(&save(&pair.index, b"id"), b"id").unwrap()
+            }
+        };
+        prop_assert_eq!(pair.index.tree.check(), all.len());
+        // Compaction may have taken the newest revision away; the store does not know it either then.
+        prop_assert!(pair.index.newest <= newest);
+        pair.agree(&probes);
+        for step in &after {
+            pair.apply(step);
+        }
+        pair.agree(&probes);
+    }
+
+    /// Damage anywhere is seen, and nothing worse happens.
+    #[test]
+    fn saved_bytes_that_changed_are_not_used(
+        steps in prop::collection::vec(steps(), 0..20),
+        place in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut pair = Pair::default();
+        steps.iter().for_each(|step| pair.apply(step));
+        let saved = save(&pair.index, b"identity");
+        prop_assert!(load(&saved, b"identity").is_ok());
+        prop_assert_eq!(load(&saved, b"Identity").err(), Some(Unusable::Stranger));
+        let mut flipped = saved.clone();
+        flipped[place.index(saved.len())] ^= flip;
+        prop_assert!(load(&flipped, b"identity").is_err());
+        prop_assert!(load(&saved[..cut.index(saved.len())], b"identity").is_err());
+        let longer = [&saved[..], &[flip]].concat();
+        prop_assert!(load(&longer, b"identity").is_err());
+    }
+}
+
+#[test]
+fn versions_out_of_order_are_refused() {
+    let version = |main| next(None, Revision::new(main, 0), true);
+    let mut bulk = Bulk::default();
+    bulk.push(b"b", &version(2)).unwrap();
+    bulk.push(b"b", &version(3)).unwrap();
+    assert!(bulk.push(b"b", &version(3)).is_err());
+    let mut index = Index::new();
+    for expected in [Ok(()), Err(NotAscending)] {
+        let mut gathered = Gather::default();
+        (0..40).for_each(|_| gathered.push(b"b", &version(7)));
+        assert_eq!(gathered.pour(&mut Index::new()), Err(NotAscending));
+        gathered.push(b"b", &version(7));
+        assert_eq!(gathered.pour(&mut index), expected);
+    }
+}
+
+/// Bytes with right checksums that no index ever was.
+#[test]
+fn saved_entries_are_not_trusted_for_their_checksum() {
+    let saved = |block: &[u8]| {
+        let mut out = header(b"");
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        push_block(&mut out, block.len() as u32, block, crc);
+        out
+    };
+    let good = b"\x00\x05a\0\x01\x02\0\x03\x02\x01\x00";
+    let at_end = saved(good).len();
+    assert_eq!(
+        load(&saved(good), b"").err(),
+        Some(Unusable::Damaged(at_end))
+    );
+    for bad in [
+        &b"\x01\x05a\0\x01\x02\0\x03\x02\x01\x00"[..], // shares what is not there
+        b"\x00\xff\xff\xff\xff\xffa\0\x01\x02\0\x03",  // longer than the block
+        b"\x00\x05a\0\x09\x02\0\x03\x02\x01\x00",      // a number of nine bytes
+        b"\x00\x05a\0\x01\x02\0\x09\x02\x01\x00",      // a revision longer than its key
+        b"\x00\x05ab\x01\x02\0\x03\x02\x01\x00",       // no terminator
+        b"\x00\x05a\0\x01\x02\0\x03\x02\x01\xff",      // ends within a number
+        b"\x00",
+    ] {
+        assert_eq!(
+            load(&saved(bad), b"").err(),
+            Some(Unusable::Damaged(saved(bad).len()))
+        );
     }
 }
 

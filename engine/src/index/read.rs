@@ -37,6 +37,10 @@ impl Entry {
         key::revision(&self.key, self.revision_len)
     }
 
+    pub(super) fn revision_len(&self) -> usize {
+        self.revision_len
+    }
+
     pub(super) fn is_newest(&self) -> bool {
         self.flags & NEWEST != 0
     }

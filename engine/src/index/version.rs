@@ -37,7 +37,7 @@ impl Version {
     }
 }
 
-fn push(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn push(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -54,6 +54,24 @@ fn take(bytes: &mut std::slice::Iter<'_, u8>) -> u64 {
         }
     }
     number
+}
+
+/// The same of bytes that nobody vouches for: `None` if they end too soon or say more than a number holds.
+pub(super) fn take_checked(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return None;
+        }
+        number |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 /// The record of a version whose revision takes `revision_len` bytes of its index key.

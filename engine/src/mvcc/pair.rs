@@ -27,6 +27,45 @@ pub struct Pair<'a> {
     pub lease: i64,
 }
 
+impl<'a> Pair<'a> {
+    /// The fields of encoded bytes, which stay where they are; those that are not known are passed over.
+    ///
+    /// `None`: these are no `KeyValue`.
+    pub fn parse(mut rest: &'a [u8]) -> Option<Self> {
+        let mut pair = Pair::default();
+        while !rest.is_empty() {
+            let (number, wire_type) = decode_key(&mut rest).ok()?;
+            match wire_type {
+                WireType::Varint => {
+                    let value = decode_varint(&mut rest).ok()? as i64;
+                    match number {
+                        CREATE_REVISION => pair.create_revision = value,
+                        MOD_REVISION => pair.mod_revision = value,
+                        VERSION => pair.version = value,
+                        LEASE => pair.lease = value,
+                        KEY | VALUE => return None,
+                        _ => {}
+                    }
+                }
+                WireType::LengthDelimited => {
+                    let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+                    let (bytes, behind) = rest.split_at_checked(len)?;
+                    rest = behind;
+                    match number {
+                        KEY => pair.key = bytes,
+                        VALUE => pair.value = bytes,
+                        CREATE_REVISION..=VERSION | LEASE => return None,
+                        _ => {}
+                    }
+                }
+                // No field that was ever in the message.
+                _ => return None,
+            }
+        }
+        Some(pair)
+    }
+}
+
 impl Pair<'_> {
     fn numbers(&self) -> [(u32, i64); 3] {
         [
@@ -175,6 +214,11 @@ mod tests {
             };
             assert_eq!(encoded, expected.encode_to_vec());
             assert_eq!(decode(&encoded), expected);
+            assert_eq!(Pair::parse(&encoded), Some(pair(key, value, lease)));
+            for len in 0..encoded.len() {
+                let cut = &encoded[..len];
+                assert_eq!(Pair::parse(cut).is_some(), KeyValue::decode(cut).is_ok());
+            }
             assert_eq!(
                 (key_of(&encoded), value_of(&encoded)),
                 (expected.key, expected.value)

@@ -13,23 +13,28 @@ use bytes::Bytes;
 use prost::Message;
 use proto::etcdserverpb::AlarmMember;
 use proto::leasepb;
-use proto::mvccpb::KeyValue;
 use proto::raftpb::ConfState;
 
 use super::{ClusterVersion, Parts, State, StateOptions};
 use crate::alarm::Alarms;
 use crate::backend::{Backend, Checkpoint, Damage, revision_of};
 use crate::boot::{DbFacts, meta as log_meta};
-use crate::index::{Index, KeyRange, Version};
+use crate::index::{Gather, Index, KeyRange, Version};
 use crate::lease::Leases;
 use crate::membership::Membership;
-use crate::mvcc::{Compactor, Kv};
+use crate::mvcc::{Compactor, Kv, Pair};
 use crate::store::{Store, TreeReader};
 use crate::tail::{Bucket, Tail, TailPosition, meta};
 use crate::types::{LeaseId, LogIndex, Revision, Term};
 
 /// Compact revision of a store that was never compacted.
 const NEVER_COMPACTED: i64 = -1;
+
+/// Versions are out of order, or one is there twice.
+const DISORDER: Damage = Damage::BadValue {
+    bucket: Bucket::Key,
+    what: "the order of versions",
+};
 
 /// How many pairs are read between two reports of progress.
 const PROGRESS_COUNT: u64 = 100_000;
@@ -204,20 +209,31 @@ impl<'a> Source<'a> {
 
     /// The index of all stored pairs, and the newest main revision of them.
     fn index(&self, progress: &mut dyn FnMut(u64)) -> Result<(Index, i64), Damage> {
-        let mut index = Index::new();
-        let (mut count, mut newest) = (0_u64, 0);
+        let (mut index, mut gathered) = (Index::new(), Gather::default());
+        let (mut count, mut newest) = (0_u64, None);
+        let disorder = |_| DISORDER;
         let mut cursor = self.bucket(Bucket::Key).seek(b"")?;
         while let Some((key, pair)) = cursor.next()? {
             let (revision, tombstone) = revision_of(key)?;
             let (key, version) = version_of(revision, tombstone, pair)?;
-            index.insert(&key, |_| version);
-            newest = revision.main;
+            // A revision may be there twice, as a put and as a tombstone.
+            if newest
+                .replace(revision)
+                .is_some_and(|newest| newest >= revision)
+            {
+                return Err(DISORDER);
+            }
+            gathered.push(key, &version);
+            if gathered.is_full() {
+                gathered.pour(&mut index).map_err(disorder)?;
+            }
             count += 1;
             if count.is_multiple_of(PROGRESS_COUNT) {
                 progress(count);
             }
         }
-        Ok((index, newest))
+        gathered.pour(&mut index).map_err(disorder)?;
+        Ok((index, newest.map_or(0, |newest: Revision| newest.main)))
     }
 
     fn leases(&self, index: &Index) -> Result<Leases, Damage> {
@@ -275,12 +291,12 @@ fn version_of(
     revision: Revision,
     tombstone: bool,
     pair: &[u8],
-) -> Result<(Bytes, Version), Damage> {
+) -> Result<(&[u8], Version), Damage> {
     let malformed = Damage::BadValue {
         bucket: Bucket::Key,
         what: "a pair",
     };
-    let kv = KeyValue::decode(pair).map_err(|_| malformed.clone())?;
+    let kv = Pair::parse(pair).ok_or(malformed.clone())?;
     if tombstone {
         return Ok((kv.key, Version::tombstone(revision, TailPosition::STORED)));
     }

@@ -291,7 +291,8 @@ impl LogShard {
     fn start_io(self: &Rc<Self>, io: WalIo) {
         let sync_follows = self.node.borrow().sync_follows(io.ticket);
         let waiting_count = self.waiters.borrow().len();
-        let is_lone = waiting_count <= LONE_COUNT_MAX;
+        // Where nobody waits, others do: a leader's followers do not know how many.
+        let is_lone = (1..=LONE_COUNT_MAX).contains(&waiting_count);
         if sync_follows {
             self.lone.on_group(driver::now(), waiting_count);
             self.lone.expect_soon();
