@@ -28,6 +28,26 @@ const FILES: [&str; 19] = [
     "walpb.proto",
 ];
 
+/// Fields of `InternalRaftRequest` that are large and seldom there.
+const RARE_REQUESTS: [&str; 16] = [
+    "range",
+    "authenticate",
+    "auth_user_add",
+    "auth_user_delete",
+    "auth_user_get",
+    "auth_user_change_password",
+    "auth_user_grant_role",
+    "auth_user_revoke_role",
+    "auth_role_add",
+    "auth_role_delete",
+    "auth_role_get",
+    "auth_role_grant_permission",
+    "auth_role_revoke_permission",
+    "cluster_version_set",
+    "cluster_member_attr_set",
+    "downgrade_info_set",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
@@ -45,6 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // One order of encoding, so that equal messages are equal bytes.
     config.btree_map(["."]);
     config.enable_type_names();
+    // Every proposal is one of these; boxed is what few of them are, so that a put is not a kilobyte to be moved about.
+    for field in RARE_REQUESTS {
+        config.boxed(format!(".etcdserverpb.InternalRaftRequest.{field}"));
+    }
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

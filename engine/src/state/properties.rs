@@ -263,7 +263,7 @@ impl Pair {
                 let expected = self.model.range(&range).map(Response::Range);
                 assert_eq!(
                     self.apply(InternalRaftRequest {
-                        range: Some(range),
+                        range: Some(Box::new(range)),
                         ..request
                     }),
                     expected

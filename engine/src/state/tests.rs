@@ -593,7 +593,9 @@ fn what_is_not_built_yet_is_refused_by_name() {
 fn cluster_requests_become_effects() {
     let mut bench = Bench::new();
     let set = |ver: &str| InternalRaftRequest {
-        cluster_version_set: Some(membershippb::ClusterVersionSetRequest { ver: ver.into() }),
+        cluster_version_set: Some(Box::new(membershippb::ClusterVersionSetRequest {
+            ver: ver.into(),
+        })),
         ..Default::default()
     };
     let applied = bench.apply(set("3.7.0"));
@@ -614,10 +616,10 @@ fn cluster_requests_become_effects() {
             "{odd}"
         );
     }
-    let downgrade_info_set = Some(membershippb::DowngradeInfoSetRequest {
+    let downgrade_info_set = Some(Box::new(membershippb::DowngradeInfoSetRequest {
         enabled: false,
         ver: "3.6.0".into(),
-    });
+    }));
     let applied = bench.apply(InternalRaftRequest {
         downgrade_info_set,
         ..Default::default()
@@ -650,9 +652,9 @@ fn checkpoints_are_stored_from_3_6_on() {
         bench.state.tail().end() != before
     };
     assert!(!checkpoint(&mut bench, 300));
-    let cluster_version_set = Some(membershippb::ClusterVersionSetRequest {
+    let cluster_version_set = Some(Box::new(membershippb::ClusterVersionSetRequest {
         ver: "3.6.0".into(),
-    });
+    }));
     bench.apply(InternalRaftRequest {
         cluster_version_set,
         ..Default::default()

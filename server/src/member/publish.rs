@@ -41,10 +41,10 @@ pub(super) async fn publish(shard: &Rc<LogShard>) {
             client_urls: client_urls(&shard.config),
         };
         let request = InternalRaftRequest {
-            cluster_member_attr_set: Some(ClusterMemberAttrSetRequest {
+            cluster_member_attr_set: Some(Box::new(ClusterMemberAttrSetRequest {
                 member_id,
                 member_attributes: Some(attributes),
-            }),
+            })),
             ..InternalRaftRequest::default()
         };
         let is_done = propose_and_wait(shard, request).await && publish_version(shard).await;
@@ -59,9 +59,9 @@ async fn publish_version(shard: &Rc<LogShard>) -> bool {
         return true;
     }
     let request = InternalRaftRequest {
-        cluster_version_set: Some(ClusterVersionSetRequest {
+        cluster_version_set: Some(Box::new(ClusterVersionSetRequest {
             ver: version::CLUSTER.to_owned(),
-        }),
+        })),
         ..InternalRaftRequest::default()
     };
     propose_and_wait(shard, request).await
