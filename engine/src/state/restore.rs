@@ -90,7 +90,7 @@ impl State {
         let alarms = source.alarms()?;
         let cluster_version = source.cluster_version()?;
         let members = source.all(Bucket::Members)?;
-        let removed = source.all(Bucket::MembersRemoved)?;
+        let removed_members = source.keys(Bucket::MembersRemoved)?;
         let kv = Kv::restored(index, revision, compact_revision, compactor);
         let state = State::over(Parts {
             options,
@@ -104,7 +104,7 @@ impl State {
         Ok(Restored {
             state,
             members,
-            removed_members: removed.into_iter().map(|(key, _)| key).collect(),
+            removed_members,
             cluster_version,
         })
     }
@@ -116,26 +116,33 @@ impl State {
 /// [`Damage`].
 pub fn db_facts(store: &Store) -> Result<DbFacts, Damage> {
     let source = Source { store };
-    let meta = |what| Damage::BadValue {
-        bucket: Bucket::Meta,
-        what,
+    let meta = |what| {
+        move |_| Damage::BadValue {
+            bucket: Bucket::Meta,
+            what,
+        }
     };
     let at = source.checkpoint()?;
     let has_term = source.get(Bucket::Meta, log_meta::TERM)?.is_some();
     let conf_state = source.get(Bucket::Meta, log_meta::CONF_STATE)?;
     let conf_state = conf_state.map(log_meta::decode_conf_state).transpose();
+    let version = source.get(Bucket::Meta, log_meta::STORAGE_VERSION)?;
+    let version = version.map(log_meta::decode_storage_version).transpose();
     let members = source.all(Bucket::Members)?;
-    let membership = Membership::restored(&members, &[], None, 0)?;
+    let removed = source.keys(Bucket::MembersRemoved)?;
+    let membership = Membership::restored(&members, &removed, None, 0)?;
     let (voters, learners) = membership.conf_state();
     Ok(DbFacts {
         consistent_index: at.index.0,
         term: has_term.then_some(at.term.0),
-        conf_state: conf_state.map_err(|_| meta("confState"))?,
+        conf_state: conf_state.map_err(meta("confState"))?,
         members: ConfState {
             voters,
             learners,
             ..ConfState::default()
         },
+        removed_members: membership.removed().collect(),
+        storage_version: version.map_err(meta("storageVersion"))?,
     })
 }
 
@@ -161,6 +168,11 @@ impl<'a> Source<'a> {
             all.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
         }
         Ok(all)
+    }
+
+    fn keys(&self, bucket: Bucket) -> Result<Vec<Bytes>, Damage> {
+        let all = self.all(bucket)?;
+        Ok(all.into_iter().map(|(key, _)| key).collect())
     }
 
     fn check_auth(&self) -> Result<(), RestoreError> {
@@ -264,9 +276,8 @@ impl<'a> Source<'a> {
     fn alarms(&self) -> Result<Alarms, Damage> {
         let mut alarms = Alarms::default();
         for (key, _) in self.all(Bucket::Alarm)? {
-            let alarm = AlarmMember::decode(key).map_err(|_| Damage::BadKey {
-                bucket: Bucket::Alarm,
-            })?;
+            let alarm = AlarmMember::decode(key.clone());
+            let alarm = alarm.map_err(|_| Damage::bad_key(Bucket::Alarm, &key))?;
             alarms.restore(&alarm);
         }
         Ok(alarms)
@@ -292,10 +303,7 @@ fn version_of(
     tombstone: bool,
     pair: &[u8],
 ) -> Result<(&[u8], Version), Damage> {
-    let malformed = Damage::BadValue {
-        bucket: Bucket::Key,
-        what: "a pair",
-    };
+    let malformed = Damage::BadPair { revision };
     let kv = Pair::parse(pair).ok_or(malformed.clone())?;
     if tombstone {
         return Ok((kv.key, Version::tombstone(revision, TailPosition::STORED)));
