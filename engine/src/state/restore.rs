@@ -15,6 +15,7 @@ use proto::etcdserverpb::AlarmMember;
 use proto::leasepb;
 use proto::raftpb::ConfState;
 
+use super::saved::Stored;
 use super::{ClusterVersion, Parts, State, StateOptions};
 use crate::alarm::Alarms;
 use crate::backend::{Backend, Checkpoint, Damage, revision_of};
@@ -66,20 +67,24 @@ pub struct Restored {
 }
 
 impl State {
-    /// The state that `store` holds, telling `progress` now and then how many pairs were read. It is published.
+    /// The state that `stored` holds, telling `progress` now and then how many pairs were read. It is published.
     ///
     /// # Errors
     /// [`RestoreError`].
     pub fn restore(
         options: StateOptions,
-        store: Store,
+        stored: impl Into<Stored>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Restored, RestoreError> {
+        let Stored { store, index } = stored.into();
         let source = Source { store: &store };
         source.check_auth()?;
         let checkpoint = source.checkpoint()?;
         let (finished, scheduled) = source.compactions()?;
-        let (index, newest) = source.index(progress)?;
+        let (index, newest) = match index {
+            Some(index) => (index, source.newest()?),
+            None => source.index(progress)?,
+        };
         let compact_revision = finished.max(scheduled).unwrap_or(NEVER_COMPACTED);
         let revision = newest.max(compact_revision);
         let mut compactor = Compactor::restored(finished);
@@ -148,8 +153,8 @@ pub fn db_facts(store: &Store) -> Result<DbFacts, Damage> {
 
 /// The store, being read.
 #[derive(Clone, Copy)]
-struct Source<'a> {
-    store: &'a Store,
+pub(super) struct Source<'a> {
+    pub(super) store: &'a Store,
 }
 
 impl<'a> Source<'a> {
@@ -193,7 +198,7 @@ impl<'a> Source<'a> {
     }
 
     /// Where in the log the store stands; (0, 0) if it does not say.
-    fn checkpoint(&self) -> Result<Checkpoint, Damage> {
+    pub(super) fn checkpoint(&self) -> Result<Checkpoint, Damage> {
         let index = self.number(log_meta::CONSISTENT_INDEX, "consistent_index")?;
         let term = self.number(log_meta::TERM, "term")?;
         Ok(Checkpoint {
@@ -217,6 +222,14 @@ impl<'a> Source<'a> {
         let finished = read(meta::FINISHED_COMPACT_REV, "finishedCompactRev")?;
         let scheduled = read(meta::SCHEDULED_COMPACT_REV, "scheduledCompactRev")?;
         Ok((finished, scheduled))
+    }
+
+    /// The main revision of the newest pair.
+    fn newest(&self) -> Result<i64, Damage> {
+        let Some((key, _)) = self.bucket(Bucket::Key).last()? else {
+            return Ok(0);
+        };
+        Ok(revision_of(key)?.0.main)
     }
 
     /// The index of all stored pairs, and the newest main revision of them.
