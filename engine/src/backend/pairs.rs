@@ -211,7 +211,5 @@ impl<'a> PairCursor<'a> {
 
 /// The revision that a key of bucket `key` says.
 pub(crate) fn revision_of(key: &[u8]) -> Result<(Revision, bool), Damage> {
-    Revision::from_bucket_key(key).ok_or(Damage::BadKey {
-        bucket: Bucket::Key,
-    })
+    Revision::from_bucket_key(key).ok_or_else(|| Damage::bad_key(Bucket::Key, key))
 }

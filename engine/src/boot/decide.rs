@@ -5,6 +5,8 @@ use super::log::Log;
 use super::plan::StartPlan;
 use super::{BootError, DbFacts, Found, Position};
 use crate::wal::Recovered;
+use prost::Message;
+use proto::etcdserverpb::Metadata;
 use proto::raftpb::{ConfState, HardState};
 
 /// What to do first.
@@ -74,7 +76,9 @@ fn resume(
 ) -> Result<StartPlan, BootError> {
     let no_db = DbFacts::default();
     let db = found.db.unwrap_or(&no_db);
+    check_storage_version(db)?;
     check_ends(db, recovered, log)?;
+    check_owner(recovered, db, log)?;
     let applied = Position {
         index: db.consistent_index,
         term: applied_term(db, log)?,
@@ -98,6 +102,37 @@ fn resume(
         snapshot,
         notes,
     })
+}
+
+/// Without one it is a database of 3.5 or before, whose schema is part of the later ones.
+///
+/// Source: etcd `server/storage/schema/schema.go` (`Validate`).
+fn check_storage_version(db: &DbFacts) -> Result<(), BootError> {
+    match db.storage_version {
+        None | Some((3, 5..=7)) => Ok(()),
+        Some((major, minor)) => Err(BootError::StorageVersion { major, minor }),
+    }
+}
+
+/// Log and database must be of one member.
+///
+/// A database of the time before this member was added does not know it yet: a member that joins may be given the log from
+/// its beginning. So it counts only if the log has it as a member before the database's entry.
+fn check_owner(recovered: &Recovered, db: &DbFacts, log: &Log<'_>) -> Result<(), BootError> {
+    let metadata = Metadata::decode(recovered.metadata.clone());
+    let Some(member_id) = metadata.ok().and_then(|metadata| metadata.node_id) else {
+        // A log that does not say whose it is has nothing to compare; whether it may be used is not asked here.
+        return Ok(());
+    };
+    let index = db.consistent_index;
+    let ConfState {
+        voters, learners, ..
+    } = &db.members;
+    let mut known = voters.iter().chain(learners).chain(&db.removed_members);
+    if index == 0 || known.any(|id| *id == member_id) || !log.has_member(member_id, index) {
+        return Ok(());
+    }
+    Err(BootError::OtherMember { member_id, index })
 }
 
 /// The log must reach from the database to its own commit.

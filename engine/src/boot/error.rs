@@ -48,6 +48,19 @@ pub enum BootError {
          (member/snap/db): they do not belong together; put the right one back, or {REMEDY}"
     )]
     OtherLog { index: u64, by_log: u64, by_db: u64 },
+    /// The same, as the members tell: by the log this one was a member before the database's entry.
+    #[error(
+        "the write-ahead log is of member {member_id:x}, whom the database (member/snap/db, entry {index}) does not \
+         know: they do not belong together; put the right one back, or {REMEDY}"
+    )]
+    OtherMember { member_id: u64, index: u64 },
+    /// The schema of a version that this one does not know, most likely a newer one. The text begins as etcd's.
+    #[error(
+        "version \"{major}.{minor}.0\" is not supported: the database (member/snap/db) has this storage version, but \
+         3.5, 3.6 and 3.7 are known here; start the member with the version that wrote it, or first downgrade the \
+         cluster with that one"
+    )]
+    StorageVersion { major: u64, minor: u64 },
     /// Neither the log nor the database tells the term of the last applied entry.
     #[error(
         "nothing tells the term of entry {index}, at which the database (member/snap/db) stands: put the older segments \

@@ -21,6 +21,10 @@ pub struct DbFacts {
     pub conf_state: Option<ConfState>,
     /// Voters and learners by the bucket `members`, each ascending; empty if there is none.
     pub members: ConfState,
+    /// Keys of the bucket `members_removed`.
+    pub removed_members: Vec<u64>,
+    /// `meta/storageVersion` (major, minor). `None`: not there, as in databases before 3.6.
+    pub storage_version: Option<(u64, u64)>,
 }
 
 /// A `.snap` file that could be decoded.

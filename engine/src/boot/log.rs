@@ -1,8 +1,10 @@
 //! The recovered log, as the decision asks about it.
 
 use super::{Position, SnapshotFacts};
+use crate::consensus::Payload;
 use crate::wal::Recovered;
-use proto::raftpb::Entry;
+use prost::Message;
+use proto::raftpb::{ConfChange, Entry};
 use proto::walpb;
 
 /// One contiguous run of entries, and snapshots that tell the terms of some more.
@@ -67,6 +69,19 @@ impl<'a> Log<'a> {
         records.any(|record| record.index() == at.index && record.term() == at.term)
     }
 
+    /// Whether anything says that this one was or became a member at or before `index`. Refused changes count as well:
+    /// nobody is added twice under one id.
+    pub(super) fn has_member(&self, id: u64, index: u64) -> bool {
+        let mut records = self
+            .records
+            .iter()
+            .filter(|record| record.index() <= index)
+            .filter_map(|record| record.conf_state.as_ref());
+        let mut entries = self.entries.iter().filter(|entry| entry.index() <= index);
+        records.any(|at| at.voters.contains(&id) || at.learners.contains(&id))
+            || entries.any(|entry| changes_member(entry, id))
+    }
+
     /// Whether the entries lead from `index` to the snapshot, by the history that the snapshot belongs to.
     pub(super) fn covers(&self, index: u64, snapshot: Position) -> bool {
         let begins = self
@@ -98,6 +113,15 @@ impl<'a> Log<'a> {
             index: before,
             term,
         })
+    }
+}
+
+fn changes_member(entry: &Entry, id: u64) -> bool {
+    match Payload::of_log(entry) {
+        Payload::ConfChange(data) => {
+            ConfChange::decode(data).is_ok_and(|change| change.node_id() == id)
+        }
+        Payload::Empty | Payload::Request(_) => false,
     }
 }
 

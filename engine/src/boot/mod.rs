@@ -17,9 +17,11 @@
 //! - A `.snap.db` that is not swapped in is of a snapshot that never became valid, or was swapped in already: once the
 //!   member has started, all of them may be removed.
 //!
-//! Pure functions, called once at start by the node on the log shard. Left out: reading anything; whose database it is
-//! (nothing in it says so but the term of an entry, which is compared). Tested by tables, properties and a log that a real
-//! etcd purged (`boot/tests.rs`).
+//! - Log and database must be of one history: the term of the entry at C is compared, and a member that the log knows by
+//!   then must be among the database's. Nothing else in a database says whose it is.
+//!
+//! Pure functions, called once at start by the node on the log shard. Left out: reading anything. Tested by tables,
+//! properties and a log that a real etcd purged (`boot/tests.rs`).
 
 mod decide;
 mod error;

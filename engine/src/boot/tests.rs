@@ -4,7 +4,9 @@ use super::*;
 use crate::wal::{Recovered, Recovery, SegmentName, Tail};
 use bytes::Bytes;
 use proptest::prelude::*;
-use proto::raftpb::{ConfState, Entry, HardState};
+use prost::Message;
+use proto::etcdserverpb::Metadata;
+use proto::raftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState};
 use proto::walpb;
 
 /// Entries (index, term).
@@ -33,7 +35,7 @@ fn recovered(entries: &[At], snapshots: &[At], (term, vote, commit): (u64, u64, 
         ..walpb::Snapshot::default()
     };
     Recovered {
-        metadata: Bytes::new(),
+        metadata: Metadata::explicit(7, 1).encode_to_vec().into(),
         hard_state: HardState {
             term: Some(term),
             vote: Some(vote),
@@ -70,6 +72,8 @@ fn database((consistent_index, term): At) -> DbFacts {
         term: Some(term),
         conf_state: Some(members()),
         members: members(),
+        removed_members: Vec::new(),
+        storage_version: Some((3, 7)),
     }
 }
 
@@ -448,6 +452,7 @@ fn a_purged_log_of_etcd() {
             term: Some(2),
             conf_state: Some(conf_state.clone()),
             members: members.clone(),
+            ..DbFacts::default()
         })
     };
     let mut directory = Directory {
@@ -476,6 +481,85 @@ fn a_purged_log_of_etcd() {
     assert_eq!(places(&again), ((69, 2), (69, 2), (94, 2), 93));
     let log = plan.take_log(&mut directory.wal.unwrap());
     assert_eq!((log.len(), log[0].index()), (24, 71));
+}
+
+/// etcd 3.7 knows as much, and says so with the same words.
+#[test]
+fn a_storage_version_of_the_future() {
+    let mut directory = Directory::usual(1, (115, 2));
+    for version in [None, Some((3, 5)), Some((3, 6)), Some((3, 7))] {
+        directory.db.as_mut().unwrap().storage_version = version;
+        directory.plan();
+    }
+    for (major, minor) in [(3, 4), (3, 8), (3, 9), (4, 0), (2, 6)] {
+        directory.db.as_mut().unwrap().storage_version = Some((major, minor));
+        let refusal = directory.start().unwrap_err();
+        assert_eq!(refusal, BootError::StorageVersion { major, minor });
+        let text = format!("version \"{major}.{minor}.0\" is not supported");
+        assert!(refusal.to_string().starts_with(&text), "{refusal}");
+    }
+}
+
+fn add(index: u64, id: u64) -> Entry {
+    let change = ConfChange {
+        r#type: Some(ConfChangeType::ConfChangeAddNode as i32),
+        node_id: Some(id),
+        ..ConfChange::default()
+    };
+    Entry {
+        index: Some(index),
+        term: Some(1),
+        r#type: Some(EntryType::EntryConfChange as i32),
+        data: Some(change.encode_to_vec().into()),
+    }
+}
+
+/// A database of members 8 and 9 beside a log of member 7, which was added by entry 60.
+#[test]
+fn a_database_that_does_not_know_the_member() {
+    let strangers = ConfState {
+        voters: vec![8, 9],
+        ..ConfState::default()
+    };
+    let at = |index| {
+        let mut directory = Directory::usual(1, (index, 1 + u64::from(index > 100)));
+        directory.db.as_mut().unwrap().members = strangers.clone();
+        directory.wal.as_mut().unwrap().entries[59] = add(60, 7);
+        directory.wal.as_mut().unwrap().entries[70] = add(71, 8);
+        directory
+    };
+    let (member_id, index) = (7, 60);
+    let other = BootError::OtherMember { member_id, index };
+    assert_eq!(at(60).start(), Err(other));
+    // From before it joined: a member that joins may be given the log from its beginning.
+    assert_eq!(at(59).plan().applied, position((59, 1)));
+    // So it is if the entry that adds it did not come yet.
+    let mut joining = at(115);
+    joining.wal.as_mut().unwrap().entries[59] = add(60, 9);
+    joining.plan();
+    // Removed, or a learner.
+    let mut removed = at(115);
+    removed.db.as_mut().unwrap().removed_members = vec![6, 7];
+    removed.plan();
+    let mut learner = at(115);
+    learner.db.as_mut().unwrap().members.learners = vec![7];
+    learner.plan();
+
+    // The entry is gone with its segment, but a snapshot's record has the member.
+    let mut purged = Directory::usual(80, (115, 2));
+    purged.db.as_mut().unwrap().members = strangers.clone();
+    purged.plan();
+    purged.wal.as_mut().unwrap().snapshots[2].conf_state = Some(members());
+    let index = 115;
+    let other = BootError::OtherMember { member_id, index };
+    assert_eq!(purged.start(), Err(other));
+    // A database that is not there yet knows nobody.
+    let mut fresh = at(60);
+    fresh.wal.as_mut().unwrap().snapshots.truncate(1);
+    fresh.db = None;
+    fresh.plan();
+    fresh.db = Some(DbFacts::default());
+    fresh.plan();
 }
 
 /// A directory that a member may leave: terms of all entries ever, and four places in them.

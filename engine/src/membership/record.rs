@@ -25,7 +25,7 @@ impl Membership {
         membership.cluster_version = cluster_version;
         for (key, value) in members {
             let bucket = Bucket::Members;
-            let id = id_of(key).ok_or(Damage::BadKey { bucket })?;
+            let id = id_of(key).ok_or_else(|| Damage::bad_key(bucket, key))?;
             let member = serde_json::from_slice::<Member>(value).ok();
             let member = member.filter(|member| member.id == id);
             let what = "a member";
@@ -33,8 +33,7 @@ impl Membership {
             membership.members.insert(id, member);
         }
         for key in removed {
-            let bucket = Bucket::MembersRemoved;
-            let id = id_of(key).ok_or(Damage::BadKey { bucket })?;
+            let id = id_of(key).ok_or_else(|| Damage::bad_key(Bucket::MembersRemoved, key))?;
             membership.removed.insert(id);
         }
         Ok(membership)

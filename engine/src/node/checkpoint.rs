@@ -295,6 +295,11 @@ impl Node {
             || self.state.commit_state() == CommitState::ClaimFailed
     }
 
+    /// The index for the next start, once the node has closed: see [`State::save_index`](crate::state::State::save_index).
+    pub fn save_index(&self) -> Option<Vec<u8>> {
+        self.state.save_index()
+    }
+
     /// Begins the last checkpoint.
     pub(super) fn close_store(&mut self) {
         self.saving.is_closing = true;

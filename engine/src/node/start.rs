@@ -20,7 +20,7 @@ use crate::consensus::{
 };
 use crate::lease::{Expiry, ExpiryOptions};
 use crate::membership::{ConfChange, Membership};
-use crate::state::{RestoreError, State, StateOptions};
+use crate::state::{RestoreError, State, StateOptions, Stored};
 use crate::store::Store;
 use crate::types::{LogIndex, Term};
 use crate::wal::{Durability, IoFault, Wal};
@@ -95,12 +95,13 @@ impl Node {
         wal: Wal,
         plan: StartPlan,
         entries: Vec<raftpb::Entry>,
-        store: Store,
+        stored: impl Into<Stored>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Node, StartError> {
+        let stored = stored.into();
         let replay = match plan.applied.index {
-            0 => Replay::of_nothing(&options, store),
-            _ => Replay::of_store(&options, store, progress)?,
+            0 => Replay::of_nothing(&options, stored.into_store()),
+            _ => Replay::of_store(&options, stored, progress)?,
         };
         let from = From {
             replay,
@@ -222,10 +223,10 @@ impl Replay {
 
     fn of_store(
         options: &NodeOptions,
-        store: Store,
+        stored: Stored,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, RestoreError> {
-        let restored = State::restore(options.state, store, progress)?;
+        let restored = State::restore(options.state, stored, progress)?;
         let membership = Membership::restored(
             &restored.members,
             &restored.removed_members,

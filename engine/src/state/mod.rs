@@ -34,6 +34,7 @@ mod op;
 #[cfg(test)]
 mod properties;
 mod restore;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -47,6 +48,7 @@ pub use crate::backend::KeyChange;
 pub use crate::mvcc::RequestError;
 pub use crate::view::Changes;
 pub use restore::{RestoreError, Restored, db_facts};
+pub use saved::Stored;
 pub use view::{LeaseTimeToLive, View};
 
 use crate::alarm::Alarms;

@@ -314,9 +314,18 @@ impl Pair {
             let view = self.whole.view();
             (view.db_size(), view.db_size_in_use())
         };
+        let saved = self.whole.save_index();
         let store = self.disk.reopen();
         let restored = State::restore(StateOptions::default(), store, &mut |_| {});
         self.whole = restored.unwrap().state;
+        if let Some(saved) = saved {
+            // What the pairs give is what was saved, and the other way round.
+            assert!(self.whole.save_index().as_ref() == Some(&saved));
+            let mut stored = Stored::from(self.disk.reopen());
+            stored.use_saved(&saved).unwrap();
+            let restored = State::restore(StateOptions::default(), stored, &mut |_| {});
+            self.whole = restored.unwrap().state;
+        }
         assert_eq!(self.whole.view().db_size(), size);
         assert_eq!(self.whole.view().db_size_in_use(), in_use);
     }

@@ -15,6 +15,7 @@ use proto::etcdserverpb::AlarmMember;
 use proto::leasepb;
 use proto::raftpb::ConfState;
 
+use super::saved::Stored;
 use super::{ClusterVersion, Parts, State, StateOptions};
 use crate::alarm::Alarms;
 use crate::backend::{Backend, Checkpoint, Damage, revision_of};
@@ -66,20 +67,24 @@ pub struct Restored {
 }
 
 impl State {
-    /// The state that `store` holds, telling `progress` now and then how many pairs were read. It is published.
+    /// The state that `stored` holds, telling `progress` now and then how many pairs were read. It is published.
     ///
     /// # Errors
     /// [`RestoreError`].
     pub fn restore(
         options: StateOptions,
-        store: Store,
+        stored: impl Into<Stored>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Restored, RestoreError> {
+        let Stored { store, index } = stored.into();
         let source = Source { store: &store };
         source.check_auth()?;
         let checkpoint = source.checkpoint()?;
         let (finished, scheduled) = source.compactions()?;
-        let (index, newest) = source.index(progress)?;
+        let (index, newest) = match index {
+            Some(index) => (index, source.newest()?),
+            None => source.index(progress)?,
+        };
         let compact_revision = finished.max(scheduled).unwrap_or(NEVER_COMPACTED);
         let revision = newest.max(compact_revision);
         let mut compactor = Compactor::restored(finished);
@@ -90,7 +95,7 @@ impl State {
         let alarms = source.alarms()?;
         let cluster_version = source.cluster_version()?;
         let members = source.all(Bucket::Members)?;
-        let removed = source.all(Bucket::MembersRemoved)?;
+        let removed_members = source.keys(Bucket::MembersRemoved)?;
         let kv = Kv::restored(index, revision, compact_revision, compactor);
         let state = State::over(Parts {
             options,
@@ -104,7 +109,7 @@ impl State {
         Ok(Restored {
             state,
             members,
-            removed_members: removed.into_iter().map(|(key, _)| key).collect(),
+            removed_members,
             cluster_version,
         })
     }
@@ -116,33 +121,40 @@ impl State {
 /// [`Damage`].
 pub fn db_facts(store: &Store) -> Result<DbFacts, Damage> {
     let source = Source { store };
-    let meta = |what| Damage::BadValue {
-        bucket: Bucket::Meta,
-        what,
+    let meta = |what| {
+        move |_| Damage::BadValue {
+            bucket: Bucket::Meta,
+            what,
+        }
     };
     let at = source.checkpoint()?;
     let has_term = source.get(Bucket::Meta, log_meta::TERM)?.is_some();
     let conf_state = source.get(Bucket::Meta, log_meta::CONF_STATE)?;
     let conf_state = conf_state.map(log_meta::decode_conf_state).transpose();
+    let version = source.get(Bucket::Meta, log_meta::STORAGE_VERSION)?;
+    let version = version.map(log_meta::decode_storage_version).transpose();
     let members = source.all(Bucket::Members)?;
-    let membership = Membership::restored(&members, &[], None, 0)?;
+    let removed = source.keys(Bucket::MembersRemoved)?;
+    let membership = Membership::restored(&members, &removed, None, 0)?;
     let (voters, learners) = membership.conf_state();
     Ok(DbFacts {
         consistent_index: at.index.0,
         term: has_term.then_some(at.term.0),
-        conf_state: conf_state.map_err(|_| meta("confState"))?,
+        conf_state: conf_state.map_err(meta("confState"))?,
         members: ConfState {
             voters,
             learners,
             ..ConfState::default()
         },
+        removed_members: membership.removed().collect(),
+        storage_version: version.map_err(meta("storageVersion"))?,
     })
 }
 
 /// The store, being read.
 #[derive(Clone, Copy)]
-struct Source<'a> {
-    store: &'a Store,
+pub(super) struct Source<'a> {
+    pub(super) store: &'a Store,
 }
 
 impl<'a> Source<'a> {
@@ -163,6 +175,11 @@ impl<'a> Source<'a> {
         Ok(all)
     }
 
+    fn keys(&self, bucket: Bucket) -> Result<Vec<Bytes>, Damage> {
+        let all = self.all(bucket)?;
+        Ok(all.into_iter().map(|(key, _)| key).collect())
+    }
+
     fn check_auth(&self) -> Result<(), RestoreError> {
         match self.get(Bucket::Auth, b"authEnabled")? {
             Some([1]) => Err(RestoreError::AuthEnabled),
@@ -181,7 +198,7 @@ impl<'a> Source<'a> {
     }
 
     /// Where in the log the store stands; (0, 0) if it does not say.
-    fn checkpoint(&self) -> Result<Checkpoint, Damage> {
+    pub(super) fn checkpoint(&self) -> Result<Checkpoint, Damage> {
         let index = self.number(log_meta::CONSISTENT_INDEX, "consistent_index")?;
         let term = self.number(log_meta::TERM, "term")?;
         Ok(Checkpoint {
@@ -205,6 +222,14 @@ impl<'a> Source<'a> {
         let finished = read(meta::FINISHED_COMPACT_REV, "finishedCompactRev")?;
         let scheduled = read(meta::SCHEDULED_COMPACT_REV, "scheduledCompactRev")?;
         Ok((finished, scheduled))
+    }
+
+    /// The main revision of the newest pair.
+    fn newest(&self) -> Result<i64, Damage> {
+        let Some((key, _)) = self.bucket(Bucket::Key).last()? else {
+            return Ok(0);
+        };
+        Ok(revision_of(key)?.0.main)
     }
 
     /// The index of all stored pairs, and the newest main revision of them.
@@ -264,9 +289,8 @@ impl<'a> Source<'a> {
     fn alarms(&self) -> Result<Alarms, Damage> {
         let mut alarms = Alarms::default();
         for (key, _) in self.all(Bucket::Alarm)? {
-            let alarm = AlarmMember::decode(key).map_err(|_| Damage::BadKey {
-                bucket: Bucket::Alarm,
-            })?;
+            let alarm = AlarmMember::decode(key.clone());
+            let alarm = alarm.map_err(|_| Damage::bad_key(Bucket::Alarm, &key))?;
             alarms.restore(&alarm);
         }
         Ok(alarms)
@@ -292,10 +316,7 @@ fn version_of(
     tombstone: bool,
     pair: &[u8],
 ) -> Result<(&[u8], Version), Damage> {
-    let malformed = Damage::BadValue {
-        bucket: Bucket::Key,
-        what: "a pair",
-    };
+    let malformed = Damage::BadPair { revision };
     let kv = Pair::parse(pair).ok_or(malformed.clone())?;
     if tombstone {
         return Ok((kv.key, Version::tombstone(revision, TailPosition::STORED)));

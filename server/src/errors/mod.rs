@@ -7,7 +7,7 @@
 //! engine: RequestError ──┐
 //!                        ├─> FrontError (a row of etcd's catalogue) ──> Status { code, message }
 //! the front of a call ───┘
-//! no row fits ─────────────> Unknown with the error's own text
+//! no row fits ─────────────> Unknown (of a damaged database DataLoss) with the error's own text
 //! ```
 //!
 //! Two rows carry a code that is not what etcd's own table intends, because etcd's server answers so:
@@ -42,6 +42,10 @@ impl From<FrontError> for Status {
 pub fn request_status(error: &RequestError) -> Status {
     match front_error(error) {
         Some(known) => known.status(),
+        // etcd has no such answer: it does not look, or ends at once.
+        None if matches!(error, RequestError::Damaged(_)) => {
+            Status::new(Code::DataLoss, error.to_string())
+        }
         None => Status::new(Code::Unknown, error.to_string()),
     }
 }
@@ -93,6 +97,8 @@ pub fn unknown_method(service: &str, name: &str) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::backend::Damage;
+    use engine::types::Revision;
 
     fn seen(status: &Status) -> (Code, &str) {
         (status.code, &status.message)
@@ -131,6 +137,15 @@ mod tests {
             seen(&request_status(&error)),
             (Code::Unknown, &*error.to_string())
         );
+    }
+
+    /// The member stops, but the reader who found it is told why.
+    #[test]
+    fn damage_is_a_loss_of_data() {
+        let revision = Revision { main: 7, sub: 1 };
+        let error = RequestError::from(Damage::BadPair { revision });
+        let text = "database file: bucket key: the pair of revision 7_1 is malformed";
+        assert_eq!(seen(&request_status(&error)), (Code::DataLoss, text));
     }
 
     #[test]

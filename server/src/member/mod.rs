@@ -8,16 +8,22 @@
 //! A port that is taken is found out before the directory is touched, as etcd does.
 
 mod bind;
+mod files;
 mod publish;
 mod resume;
 mod start;
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use driver::{Listener, Mailbox, Notify, Task};
-use engine::node::NodeFailure;
+use engine::backend::Damage;
+use engine::boot::BootError;
+use engine::node::{NodeFailure, StartError};
+use engine::state::RestoreError;
+use engine::store::OpenError;
 
 use crate::config::{BootstrapError, Config};
 use crate::identity::BadMetadata;
@@ -25,6 +31,7 @@ use crate::logging;
 pub use crate::shard::FleetError;
 use crate::shard::{Fleet, LogShard, Role, listen};
 use crate::storage;
+use files::Files;
 
 /// Why a member could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,29 +49,34 @@ pub enum MemberError {
     #[error("the first log entries cannot be written: {0}")]
     Json(#[from] serde_json::Error),
     /// Files of the data directory contradict each other.
-    #[error(transparent)]
-    Boot(#[from] engine::boot::BootError),
-    #[error("{path}: {reason}")]
-    Database { path: String, reason: String },
+    #[error("{}: {source}", data_dir.display())]
+    Boot {
+        data_dir: PathBuf,
+        source: BootError,
+    },
+    /// The database cannot be opened; the reason says what to do.
+    #[error("{}: {source}", path.display())]
+    Open { path: PathBuf, source: OpenError },
+    /// The database is not what was written to it: found at start, while serving, or by the last checkpoint.
+    #[error(
+        "{}: {damage}; the database is damaged: check the disk, then restore this member from a snapshot, or remove it \
+         from the cluster and add it anew with an empty data directory",
+        path.display()
+    )]
+    Damaged { path: PathBuf, damage: Damage },
+    /// The database holds what this version does not serve.
+    #[error("{}: {source}", path.display())]
+    Restore { path: PathBuf, source: RestoreError },
     #[error(
         "the write-ahead log holds nothing to start from: remove the data directory to start anew"
     )]
     NothingToResume,
     #[error(transparent)]
-    Start(#[from] engine::node::StartError),
+    Start(StartError),
     #[error(transparent)]
-    Failed(#[from] NodeFailure),
+    Failed(NodeFailure),
     #[error(transparent)]
     Fleet(#[from] FleetError),
-}
-
-impl MemberError {
-    fn database(disk: &storage::StoreDisk, reason: &dyn std::fmt::Display) -> Self {
-        MemberError::Database {
-            path: disk.path().display().to_string(),
-            reason: reason.to_string(),
-        }
-    }
 }
 
 /// Why the member ends.
@@ -109,7 +121,7 @@ impl Ending {
 pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, MemberError> {
     let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls).await?;
     let client_listeners = bind::bind_all(&config, &config.listen_client_urls).await?;
-    let log = start::start_log(&config).await?;
+    let (log, files) = start::start_log(&config).await?;
 
     let ending = Rc::new(Ending::default());
     spawn_turning(&log, &ending);
@@ -144,14 +156,13 @@ pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, Memb
         End::Signal(signal) => signal,
         End::Log(result) => {
             log.abandon_waiters();
-            result?;
-            return Ok(0);
+            return result.map(|()| 0).map_err(|failure| files.failure(failure));
         }
         End::Fleet(error) => return Err(error.into()),
     };
     logging::info!("received signal; shutting down", "signal" => signal_name(signal));
     drop((accepting, watching));
-    drain(&log, &fleet, &ending).await?;
+    drain(&log, &fleet, &ending, &files).await?;
     drop(ticker);
     Ok(signal)
 }
@@ -205,11 +216,20 @@ async fn wait_published(shard: &LogShard, ending: &Ending) -> Option<End> {
 }
 
 /// Answers what is under way, refuses the rest, and closes the log.
-async fn drain(log: &LogShard, fleet: &Fleet, ending: &Ending) -> Result<(), MemberError> {
+async fn drain(
+    log: &LogShard,
+    fleet: &Fleet,
+    ending: &Ending,
+    files: &Files,
+) -> Result<(), MemberError> {
     fleet.drain().await;
     log.stop();
     match ending.wait().await {
-        End::Log(result) => Ok(result?),
+        End::Log(result) => {
+            result.map_err(|failure| files.failure(failure))?;
+            log.save_index().await;
+            Ok(())
+        }
         // A second signal: the operator is in a hurry, and the log is durable as it is.
         End::Signal(_) | End::Fleet(_) => Ok(()),
     }

@@ -3,11 +3,13 @@
 use engine::boot::{self, Found, Position, SnapshotFacts, Start, StartPlan};
 use engine::node::Node;
 use engine::snap::SnapFile;
-use engine::state::db_facts;
+use engine::state::{Progress, Stored, db_facts};
 use engine::store::{OpenError, Store};
+use engine::types::Budget;
 use engine::wal::{Recovered, Wal, WalOptions};
 
 use super::MemberError;
+use super::files::Files;
 use super::start::node_options;
 use crate::config::Config;
 use crate::identity::Identity;
@@ -20,16 +22,18 @@ pub(super) async fn resume(
     mut recovered: Recovered,
     disk: &mut StoreDisk,
     found: &FoundSnapshots,
+    files: &Files,
 ) -> Result<Node, MemberError> {
     if let Some(cut) = &recovered.cut {
         logging::warn!("the end of the write-ahead log was torn by a crash and is cut", "cut" => cut.to_string());
     }
     let identity = Identity::of_log(&recovered.metadata)?;
-    let (plan, store) = decide(&recovered, disk, found).await?;
+    let (plan, store) = decide(&recovered, disk, found, files).await?;
     for note in &plan.notes {
         logging::warn!("noticed in the data directory", "note" => note.clone());
     }
-    let path = disk.path().display().to_string();
+    let path = files.database();
+    let stored = with_index(disk, store, plan.applied.index).await?;
     let mut progress = |count: u64| {
         logging::info!("reading the database", "pairs" => count, "path" => path.clone());
     };
@@ -37,7 +41,8 @@ pub(super) async fn resume(
     let entries = plan.take_log(&mut recovered);
     let options = node_options(config, identity);
     let start = driver::now();
-    let node = Node::restart(options, wal, plan, entries, store, &mut progress)?;
+    let node = Node::restart(options, wal, plan, entries, stored, &mut progress)
+        .map_err(|error| files.start(error))?;
     logging::info!(
         "restored the state",
         "keys" => node.view().key_count() as u64,
@@ -54,6 +59,7 @@ async fn decide(
     recovered: &Recovered,
     disk: &mut StoreDisk,
     found: &FoundSnapshots,
+    files: &Files,
 ) -> Result<(StartPlan, Store), MemberError> {
     let facts = |file: &SnapFile| SnapshotFacts {
         at: Position {
@@ -64,15 +70,16 @@ async fn decide(
     let snapshots: Vec<SnapshotFacts> = found.files.iter().map(facts).collect();
     let mut received: Vec<u64> = found.received.iter().map(|name| name.index).collect();
     loop {
-        let store = open_store(disk)?;
+        let store = open_store(disk, files).await?;
         let db = store.as_ref().map(db_facts).transpose();
-        let db = db.map_err(|damage| MemberError::database(disk, &damage))?;
+        let db = db.map_err(|damage| files.damaged(damage))?;
         let start = boot::decide(&Found {
             wal: Some(recovered),
             snapshots: &snapshots,
             db: db.as_ref(),
             received_dbs: &received,
-        })?;
+        })
+        .map_err(|error| files.boot(error))?;
         match start {
             Start::Resume(plan) => {
                 let store = store.unwrap_or_else(|| Store::create(disk.pages()));
@@ -89,7 +96,7 @@ async fn decide(
 }
 
 /// The store in the file, if anything was ever committed to it.
-fn open_store(disk: &StoreDisk) -> Result<Option<Store>, MemberError> {
+async fn open_store(disk: &StoreDisk, files: &Files) -> Result<Option<Store>, MemberError> {
     let len = disk.found_len();
     if len == 0 {
         return Ok(None);
@@ -98,16 +105,50 @@ fn open_store(disk: &StoreDisk) -> Result<Option<Store>, MemberError> {
     let mut store = match Store::open(disk.pages(), len) {
         Ok(store) => store,
         Err(OpenError::Unborn) => return Ok(None),
-        Err(error) => return Err(MemberError::database(disk, &error)),
+        Err(error) => return Err(files.open(error)),
     };
-    let scanned = store.scan(&mut engine::types::Budget::unlimited());
-    scanned.map_err(|damage| MemberError::database(disk, &damage))?;
+    let listed = store.scan(&mut Budget::new(0));
+    if matches!(listed, Ok(Progress::More)) {
+        // The free pages are not listed, so all others have to be looked at.
+        disk.load_ahead(store.file_bytes()).await?;
+    }
+    let scanned = store.scan(&mut Budget::unlimited());
+    scanned.map_err(|damage| files.damaged(damage))?;
     logging::info!(
         "opened the database",
-        "path" => disk.path().display().to_string(),
+        "path" => files.database(),
         "size" => store.file_bytes(),
         "in-use" => store.in_use_bytes(),
         "took" => driver::now() - start
     );
     Ok(Some(store))
+}
+
+/// The store with the index that the last clean stop saved, or else ready to be read from its beginning to its end.
+async fn with_index(
+    disk: &StoreDisk,
+    store: Store,
+    applied_index: u64,
+) -> Result<Stored, MemberError> {
+    let file_bytes = store.file_bytes();
+    let mut stored = Stored::from(store);
+    if applied_index == 0 {
+        return Ok(stored);
+    }
+    let start = driver::now();
+    match disk.read_saved_index().await {
+        Some(saved) => match stored.use_saved(&saved) {
+            Ok(()) => {
+                logging::info!("loaded the saved index", "size" => saved.len() as u64, "took" => driver::now() - start);
+                return Ok(stored);
+            }
+            Err(reason) => logging::info!(
+                "the saved index is not used; reading the database instead",
+                "reason" => reason.to_string()
+            ),
+        },
+        None => {}
+    }
+    disk.load_ahead(file_bytes).await?;
+    Ok(stored)
 }

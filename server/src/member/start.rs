@@ -12,6 +12,7 @@ use engine::wal::{Wal, WalOptions};
 use net::Limits;
 
 use super::MemberError;
+use super::files::Files;
 use super::resume::resume;
 use crate::config::Config;
 use crate::identity::{Identity, initial_members};
@@ -26,7 +27,7 @@ use crate::storage::{
 const CATCH_UP_SIZE_BYTES: usize = 16 << 20;
 
 /// Claims the directory, reads the log or begins one, and makes the node.
-pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, MemberError> {
+pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Files), MemberError> {
     let all_metrics: Vec<Arc<Metrics>> = (0..shard_count(config)).map(|_| Arc::default()).collect();
     let metrics = all_metrics.first().cloned().unwrap_or_default();
     let observer: Rc<dyn DiskObserver> = Rc::new(Arc::clone(&metrics));
@@ -46,9 +47,12 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, Memb
         snapshots,
         found,
     } = storage::open(&options, observer).await?;
+    let files = Files::new(config, &store);
     let node = match log {
-        StoredLog::Existing(recovered) => resume(config, recovered, &mut store, &found).await?,
-        StoredLog::New => begin(config, &store)?,
+        StoredLog::Existing(recovered) => {
+            resume(config, recovered, &mut store, &found, &files).await?
+        }
+        StoredLog::New => begin(config, &store, &files)?,
     };
     metrics.node.set_member_id(node.options().member_id);
     logging::info!(
@@ -64,7 +68,8 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<Rc<LogShard>, Memb
         store,
         snapshots,
     };
-    Ok(LogShard::new(Arc::clone(config), all_metrics, node, disks))
+    let shard = LogShard::new(Arc::clone(config), all_metrics, node, disks);
+    Ok((shard, files))
 }
 
 /// Starts all shards around the node.
@@ -88,18 +93,14 @@ pub(super) fn start_fleet(log: &Rc<LogShard>) -> Result<Rc<Fleet>, MemberError> 
 }
 
 /// The node of a member that starts for the first time.
-fn begin(config: &Config, disk: &StoreDisk) -> Result<Node, MemberError> {
+fn begin(config: &Config, disk: &StoreDisk, files: &Files) -> Result<Node, MemberError> {
     let members = initial_members(&config.bootstrap()?);
     let identity = Identity::of_bootstrap(&config.name, &members);
     let (entries, hard_state) = bootstrap_log(&members)?;
     let wal = Wal::create(identity.metadata(), WalOptions::default());
-    Ok(Node::bootstrap(
-        node_options(config, identity),
-        wal,
-        entries,
-        hard_state,
-        Store::create(disk.pages()),
-    )?)
+    let options = node_options(config, identity);
+    let store = Store::create(disk.pages());
+    Node::bootstrap(options, wal, entries, hard_state, store).map_err(|error| files.start(error))
 }
 
 pub(super) fn node_options(config: &Config, identity: Identity) -> NodeOptions {

@@ -442,6 +442,14 @@ impl LogShard {
         self.wake.notify();
     }
 
+    /// Leaves the index to the next start, once the node has closed.
+    pub(crate) async fn save_index(&self) {
+        let saved = self.node.borrow().save_index();
+        if let Some(saved) = saved {
+            self.disks.store.save_index(saved).await;
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.waiters.borrow().len() == 0
             && self.reads.borrow().is_empty()

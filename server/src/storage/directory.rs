@@ -53,6 +53,11 @@ impl Directory {
         })
     }
 
+    /// The directory that is locked.
+    pub(super) fn member(&self) -> &Path {
+        &self.member
+    }
+
     /// The directory of the database and the snapshots.
     pub(super) fn snap(&self) -> PathBuf {
         self.member.join("snap")

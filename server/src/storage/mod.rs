@@ -7,6 +7,7 @@
 //!       <seq>-<index>.wal     0600, flock: keeps etcd out, as etcd's keep us out
 //!       0.tmp, 1.tmp          segments in the making
 //!     wal.tmp/                a log that is being made; renamed once its first segment is durable
+//!     index.etcore            0600, the index as the last clean stop left it: a cache
 //!     snap/                   0700
 //!       db                    0600, flock: the store, in bbolt's layout, mapped for reading
 //!       db.tmp.first          a store that is being made; renamed once its first commit is durable
@@ -32,6 +33,7 @@ mod error;
 mod lock;
 mod observer;
 mod reader;
+mod saved_index;
 mod snapshots;
 mod store;
 #[cfg(test)]

@@ -39,6 +39,8 @@ const PACED_SIZE_BYTES_MIN: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(2);
 /// Bytes that are written before they are sent to the disk.
 const BATCH_SIZE_BYTES: u64 = 4 << 20;
+/// Bytes asked for at once before a walk.
+const LOAD_SIZE_BYTES: u64 = 64 << 20;
 /// A sync that takes longer is logged; etcd's bound.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 /// A store's first commit: pages, sync, meta pages, sync.
@@ -186,6 +188,10 @@ impl StoreDisk {
         self.0.found_len
     }
 
+    pub(super) fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
     /// What readers on all cores read, and the writer.
     pub fn pages(&self) -> Arc<dyn Pages> {
         Arc::new(StorePages(Arc::clone(&self.0.map)))
@@ -194,6 +200,21 @@ impl StoreDisk {
     /// The same, for asking ahead of a walk ([`MappedFile::load`]).
     pub fn map(&self) -> &Arc<MappedFile> {
         &self.0.map
+    }
+
+    /// Brings the beginning of the file into memory, for a walk through all of it: page by page the disk would be waited for
+    /// each time.
+    ///
+    /// # Errors
+    /// The disk could not give it.
+    pub async fn load_ahead(&self, len: u64) -> Result<(), StorageError> {
+        let (map, mut offset) = (&self.0.map, 0);
+        while offset < len {
+            let loaded = map.load(offset, LOAD_SIZE_BYTES.min(len - offset)).await;
+            loaded.map_err(|error| StorageError::new(&self.path(), "read the database", error))?;
+            offset += LOAD_SIZE_BYTES;
+        }
+        Ok(())
     }
 
     /// What the file is called, or will be once its first commit is durable.
