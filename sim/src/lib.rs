@@ -4,12 +4,13 @@
 //!   plan      what one seed means: sizes, rates, faults
 //!   world     virtual time; carries events between the parts below
 //!     member    engine::node::Node and what a shell does for it
-//!     disk      files that forget and fail as a disk does; the bytes are the production WAL's
+//!     disk      files that forget and fail as a disk does; the bytes are the production WAL's and store's
 //!     network   ordered streams between members that drop, delay and part
 //!     workload  clients that call and wait
 //!     reader    other cores: they read under pins and holds while the node goes on
 //!   history   what clients saw; what members published
-//!   check     durability, linearizability, agreement: apart from the workload
+//!   check     durability, linearizability, agreement, the store at the end: apart from the workload
+//!     alone   a member aside from the world, to see what it makes of a directory
 //!   runner    a seed to a verdict; a failing one is shrunk
 //! ```
 //!
@@ -20,10 +21,10 @@
 //! Readers run in turns with the node, on one thread: what two threads do to each other at one moment is the business of
 //! the model tests in `engine`.
 //!
-//! Not simulated yet: checkpoints and the mapped store, snapshots to followers that lag (catch-up windows are larger
-//! than any run), membership changes.
+//! Not simulated yet: snapshots to followers that lag (catch-up windows are larger than any run), membership changes.
 #![forbid(unsafe_code)]
 
+pub mod alone;
 pub mod check;
 pub mod disk;
 pub mod history;

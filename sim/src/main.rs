@@ -20,7 +20,7 @@ use sim::world::Summary;
 const USAGE: &str = "usage: sim [--seed N | --seeds A..B] [--nodes 1|3] [--plant BUG] [--jobs N]
            [--until-us T] [--clients N] [--readers N] [--faults none|N,N,..] [--trace yes|no]
 
-  BUG: skip-fsync, ack-before-sync, minority-commit, stale-read, page-reuse
+  BUG: skip-fsync, ack-before-sync, minority-commit, stale-read, page-reuse, store-sync, store-reuse, lost-leases
 ";
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             println!(
                 "sim: seeds {start}..{end} of {} members hold: {} operations, {} answered, {} starts, {} events, \
                  {} pinned or sliced reads ({} overtaken, {} compacted, {} by a hold), \
-                 trace {:016x}, {:.1?}",
+                 flips ({} refused, {} stopped, {} unnoticed), trace {:016x}, {:.1?}",
                 options.node_count,
                 total.operation_count,
                 total.answered_count,
@@ -62,6 +62,9 @@ fn main() -> ExitCode {
                 total.reads.overtaken,
                 total.reads.compacted,
                 total.reads.held,
+                total.flips.refused,
+                total.flips.stopped,
+                total.flips.unnoticed,
                 total.trace_hash,
                 started.elapsed()
             );
@@ -121,6 +124,7 @@ fn add(total: &mut Summary, run: &Summary) {
     total.answered_count += run.answered_count;
     total.start_count += run.start_count;
     total.reads.add(&run.reads);
+    total.flips.add(&run.flips);
     total.revision = total.revision.max(run.revision);
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use engine::boot::{self, DbFacts, Found, Position, SnapshotFacts, Start, StartPlan};
 use engine::consensus::ConsensusOptions;
 use engine::membership::Member as Peer;
@@ -13,10 +14,12 @@ use engine::mvcc::RangeRun;
 use engine::node::{Node, NodeOptions, bootstrap_log};
 use engine::snap::{SnapFile, SnapIo};
 use engine::state::{StateOptions, db_facts};
-use engine::store::{MemoryPages, OpenError, Store, StoreIo};
+use engine::store::{MemoryPages, OpenError, Store, StoreIo, StoreOp};
 use engine::types::Budget;
-use engine::view::{Sabotage, ViewReader};
-use engine::wal::{FileNo, IoFault, Pace, Recovered, Recovery, Wal, WalIo, WalOp, WalOptions};
+use engine::view::ViewReader;
+use engine::wal::{
+    FileNo, IoFault, Pace, Recovered, Recovery, SegmentName, Wal, WalIo, WalOp, WalOptions,
+};
 
 use crate::check::Violation;
 use crate::disk::SimDisk;
@@ -86,6 +89,8 @@ pub struct Member {
     /// A write or sync was made to fail in this life, so the node may stop.
     pub has_disk_failed: bool,
     pub cut_after_answer: bool,
+    /// Power fails after so many more operations on the store.
+    pub cut_in_commit: Option<u64>,
     pub paused_until: Time,
     pub slow_until: Time,
     pub slow_by: Time,
@@ -118,6 +123,7 @@ impl Member {
             is_turn_due: false,
             has_disk_failed: false,
             cut_after_answer: false,
+            cut_in_commit: None,
             paused_until: 0,
             slow_until: 0,
             slow_by: 0,
@@ -139,35 +145,15 @@ impl Member {
         self.has_disk_failed = false;
         self.urgent_sync_count = 0;
         let no = self.no;
-        let refused = |e: &dyn std::fmt::Display| format!("recovery: member {no}: {e}");
-        let options = node_options(plan, no, self.life, now);
-        let (pages, len) = self.disk.open_store();
-        let mut node = if segments.is_empty() {
-            let peers: Vec<Peer> = (0..plan.node_count).map(peer).collect();
-            let (entries, hard_state) = bootstrap_log(&peers).map_err(|e| refused(&e))?;
-            let wal = Wal::create("metadata".into(), wal_options(plan));
-            let store = Store::create(pages);
-            Node::bootstrap(options, wal, entries, hard_state, store).map_err(|e| refused(&e))?
-        } else {
-            let mut recovery = Recovery::new();
-            for (name, bytes) in segments {
-                recovery.on_segment(name, bytes).map_err(|e| refused(&e))?;
-            }
-            let mut recovered = recovery.finish().map_err(|e| refused(&e))?;
-            let wal = Wal::resume(&recovered, wal_options(plan));
-            let store = open_store(Arc::clone(&pages), len).map_err(|e| refused(&e))?;
-            let db = store.as_ref().map(db_facts).transpose();
-            let db = db.map_err(|e| refused(&e))?;
-            let plan = self
-                .decide(&recovered, db.as_ref())
-                .map_err(|e| refused(&e))?;
-            let entries = plan.take_log(&mut recovered);
-            let store = store.unwrap_or_else(|| Store::create(pages));
-            Node::restart(options, wal, plan, entries, store, &mut |_| {})
-                .map_err(|e| refused(&e))?
+        let birth = Birth {
+            no,
+            life: self.life,
+            now,
         };
-        if plan.plant == Some(Plant::PageReuse) {
-            node.sabotage(Sabotage::ReusePinnedPages);
+        let mut node = boot(&mut self.disk, segments, plan, birth)
+            .map_err(|e| format!("recovery: member {no}: {e}"))?;
+        if let Some(sabotage) = plan.plant.and_then(Plant::sabotage) {
+            node.sabotage(sabotage);
         }
         let reader = || node.views().reader().ok_or("recovery: too many readers");
         self.handle = Some(reader()?);
@@ -177,28 +163,6 @@ impl Member {
         }
         self.node = Some(node);
         Ok(true)
-    }
-
-    /// How to go on with what the disk holds, as the server decides it.
-    fn decide(&self, recovered: &Recovered, db: Option<&DbFacts>) -> Result<StartPlan, String> {
-        let facts = |file: SnapFile| SnapshotFacts {
-            at: Position {
-                index: file.index,
-                term: file.term,
-            },
-        };
-        let snapshots: Vec<SnapshotFacts> = self.disk.snapshots().map(facts).collect();
-        let start = boot::decide(&Found {
-            wal: Some(recovered),
-            snapshots: &snapshots,
-            db,
-            received_dbs: &[],
-        });
-        match start {
-            Ok(Start::Resume(plan)) => Ok(*plan),
-            Ok(other) => Err(format!("{other:?} is not how to go on")),
-            Err(refusal) => Err(refusal.to_string()),
-        }
     }
 
     /// Performs an operation, but for the sync that a planted bug skips.
@@ -233,6 +197,23 @@ impl Member {
         }
     }
 
+    /// The same for an operation on the store.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn perform_store(&mut self, plan: &Plan, op: &StoreOp) -> Result<(), IoFault> {
+        let is_skipped = plan.plant == Some(Plant::StoreSync)
+            && matches!(op, StoreOp::Sync)
+            && self.disk.is_store_sync_of_pages();
+        match is_skipped {
+            true => {
+                self.disk.skip_store_sync();
+                Ok(())
+            }
+            false => self.disk.perform_store(op, &mut self.rng),
+        }
+    }
+
     /// An operation that was under way when the process ended may have been done or not, in whole steps; what of a write
     /// reaches the disk by itself is up to [`SimDisk::lose_power`]. Whether it failed, nobody hears any more.
     fn interrupt(&mut self, under_way: &InFlight) {
@@ -246,6 +227,28 @@ impl Member {
             let _ = self
                 .disk
                 .perform(&WalOp::Sync { file: *file }, &mut self.rng);
+        }
+    }
+
+    /// Everything under way comes to its end.
+    pub fn finish_work(&mut self, plan: &Plan) {
+        for under_way in std::mem::take(&mut self.in_flight).into_values() {
+            let result = self.perform(plan, &under_way);
+            if let Some(node) = &mut self.node {
+                node.on_io_done(under_way.io.ticket, result);
+            }
+        }
+        for io in std::mem::take(&mut self.store_in_flight).into_values() {
+            let result = self.perform_store(plan, &io.op);
+            if let Some(node) = &mut self.node {
+                node.on_store_io_done(io.ticket, result);
+            }
+        }
+        for io in std::mem::take(&mut self.snap_in_flight).into_values() {
+            let result = self.disk.perform_snap(&io.op, SEGMENTS_MAX);
+            if let Some(node) = &mut self.node {
+                node.on_snap_io_done(io.ticket, result);
+            }
         }
     }
 
@@ -274,6 +277,7 @@ impl Member {
         }
         self.is_turn_due = false;
         self.cut_after_answer = false;
+        self.cut_in_commit = None;
         self.paused_until = 0;
         let writes = std::mem::take(&mut self.writes).into_values();
         let reads = std::mem::take(&mut self.reads).into_values();
@@ -306,6 +310,77 @@ impl Member {
     }
 }
 
+/// Whose life begins, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    pub no: usize,
+    pub life: u32,
+    pub now: Time,
+}
+
+/// A node on what the disk holds, as the server starts it.
+///
+/// # Errors
+/// Why the member refuses to start.
+pub fn boot(
+    disk: &mut SimDisk,
+    segments: Vec<(SegmentName, Bytes)>,
+    plan: &Plan,
+    birth: Birth,
+) -> Result<Node, String> {
+    let options = node_options(plan, birth);
+    let (pages, len) = disk.open_store();
+    if segments.is_empty() {
+        let peers: Vec<Peer> = (0..plan.node_count).map(peer).collect();
+        let (entries, hard_state) = bootstrap_log(&peers).map_err(told)?;
+        let wal = Wal::create("metadata".into(), wal_options(plan));
+        let store = Store::create(pages);
+        return Node::bootstrap(options, wal, entries, hard_state, store).map_err(told);
+    }
+    let mut recovery = Recovery::new();
+    for (name, bytes) in segments {
+        recovery.on_segment(name, bytes).map_err(told)?;
+    }
+    let mut recovered = recovery.finish().map_err(told)?;
+    let wal = Wal::resume(&recovered, wal_options(plan));
+    let store = open_store(Arc::clone(&pages), len).map_err(told)?;
+    let db = store.as_ref().map(db_facts).transpose().map_err(told)?;
+    let start = decide(disk, &recovered, db.as_ref())?;
+    let entries = start.take_log(&mut recovered);
+    let store = store.unwrap_or_else(|| Store::create(pages));
+    Node::restart(options, wal, start, entries, store, &mut |_| {}).map_err(told)
+}
+
+fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// How to go on with what the disk holds, as the server decides it.
+fn decide(
+    disk: &SimDisk,
+    recovered: &Recovered,
+    db: Option<&DbFacts>,
+) -> Result<StartPlan, String> {
+    let facts = |file: SnapFile| SnapshotFacts {
+        at: Position {
+            index: file.index,
+            term: file.term,
+        },
+    };
+    let snapshots: Vec<SnapshotFacts> = disk.snapshots().map(facts).collect();
+    let start = boot::decide(&Found {
+        wal: Some(recovered),
+        snapshots: &snapshots,
+        db,
+        received_dbs: &[],
+    });
+    match start {
+        Ok(Start::Resume(plan)) => Ok(*plan),
+        Ok(other) => Err(format!("{other:?} is not how to go on")),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
 /// Raft's id of a member.
 pub fn id_of(no: usize) -> u64 {
     no as u64 + 1
@@ -326,7 +401,10 @@ fn peer(no: usize) -> Peer {
 }
 
 /// The store in the file, if anything was committed to it.
-fn open_store(pages: Arc<MemoryPages>, len: u64) -> Result<Option<Store>, OpenError> {
+///
+/// # Errors
+/// The file is no store, or is damaged.
+pub fn open_store(pages: Arc<MemoryPages>, len: u64) -> Result<Option<Store>, OpenError> {
     if len == 0 {
         return Ok(None);
     }
@@ -344,7 +422,8 @@ fn wal_options(plan: &Plan) -> WalOptions {
     }
 }
 
-fn node_options(plan: &Plan, no: usize, life: u32, now: Time) -> NodeOptions {
+fn node_options(plan: &Plan, birth: Birth) -> NodeOptions {
+    let Birth { no, life, now } = birth;
     NodeOptions {
         member_id: id_of(no),
         cluster_id: 7,

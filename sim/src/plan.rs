@@ -3,6 +3,7 @@
 use crate::disk::Fail;
 use crate::random::Rng;
 use engine::node::CheckpointOptions;
+use engine::view::Sabotage;
 
 /// Virtual time in microseconds since the start of the world.
 pub type Time = u64;
@@ -10,7 +11,8 @@ pub type Time = u64;
 pub const MILLISECOND: Time = 1_000;
 pub const SECOND: Time = 1_000_000;
 
-/// A bug put in on purpose, to see that the checkers find it. All but [`Plant::PageReuse`] sit in the simulated shell.
+/// A bug put in on purpose, to see that the checkers find it. Those with a [`Sabotage`] sit in `engine`, behind its
+/// feature `sabotage`; the others in the simulated shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
     /// One fsync per life is answered without being done.
@@ -21,17 +23,26 @@ pub enum Plant {
     MinorityCommit,
     /// Who believes to lead answers linearizable reads without a round.
     StaleRead,
-    /// Pages of the index are used again while readers pin them; sits in `engine`, behind its feature `sabotage`.
+    /// Pages of the index are used again while readers pin them.
     PageReuse,
+    /// The store's pages are not synced before the meta page that names them is written.
+    StoreSync,
+    /// Pages of the store are used again while readers pin them.
+    StoreReuse,
+    /// Checkpoints leave out the leases.
+    LostLeases,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 5] = [
+    pub const ALL: [Plant; 8] = [
         Plant::SkipFsync,
         Plant::AckBeforeSync,
         Plant::MinorityCommit,
         Plant::StaleRead,
         Plant::PageReuse,
+        Plant::StoreSync,
+        Plant::StoreReuse,
+        Plant::LostLeases,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -41,6 +52,19 @@ impl Plant {
             Plant::MinorityCommit => "minority-commit",
             Plant::StaleRead => "stale-read",
             Plant::PageReuse => "page-reuse",
+            Plant::StoreSync => "store-sync",
+            Plant::StoreReuse => "store-reuse",
+            Plant::LostLeases => "lost-leases",
+        }
+    }
+
+    /// What the engine is told to do wrong.
+    pub const fn sabotage(self) -> Option<Sabotage> {
+        match self {
+            Plant::PageReuse => Some(Sabotage::ReusePinnedPages),
+            Plant::StoreReuse => Some(Sabotage::ReuseStorePages),
+            Plant::LostLeases => Some(Sabotage::LoseLeases),
+            _ => None,
         }
     }
 }
@@ -57,6 +81,17 @@ pub enum FaultKind {
     /// The same right after the member's next answer to a client.
     PowerCutAfterAnswer {
         member: usize,
+    },
+    /// The same after so many more operations on the member's store: in the middle of a commit.
+    PowerCutInCommit {
+        member: usize,
+        after: u64,
+    },
+    /// The process is gone, and a copy of the directory gets a flipped bit in the store. It must not start from that, or
+    /// answer as if nothing had happened until it meets the damage; see [`crate::check::flip`].
+    FlipBit {
+        member: usize,
+        pick: u64,
     },
     /// The process is gone, the page cache stays.
     Kill {
@@ -229,7 +264,7 @@ impl Plan {
             true => Fail::Write,
             false => Fail::Sync,
         };
-        let kinds = if self.node_count == 1 { 12 } else { 20 };
+        let kinds = if self.node_count == 1 { 15 } else { 23 };
         match rng.below(kinds) {
             0 | 1 => FaultKind::PowerCut { member },
             2..=5 => FaultKind::PowerCutAfterAnswer { member },
@@ -243,21 +278,29 @@ impl Plan {
                 by: rng.between(MILLISECOND, 60 * MILLISECOND),
             },
             11 => FaultKind::Pause { member, for_ },
-            12..=14 => FaultKind::Isolate { member, for_ },
-            15 => FaultKind::OneWay {
+            12 | 13 => FaultKind::PowerCutInCommit {
+                member,
+                after: rng.skewed(3, 40),
+            },
+            14 => FaultKind::FlipBit {
+                member,
+                pick: rng.draw(),
+            },
+            15..=17 => FaultKind::Isolate { member, for_ },
+            18 => FaultKind::OneWay {
                 from: member,
                 to: (member + 1 + rng.below(2) as usize) % self.node_count,
                 for_,
             },
-            16 => FaultKind::Loss {
+            19 => FaultKind::Loss {
                 per_mille: rng.between(10, 400),
                 for_,
             },
-            17 => FaultKind::SlowNetwork {
+            20 => FaultKind::SlowNetwork {
                 for_,
                 delay_max: rng.between(10, 900) * MILLISECOND,
             },
-            18 => FaultKind::Reconnect { member },
+            21 => FaultKind::Reconnect { member },
             _ => FaultKind::PowerCutAll,
         }
     }

@@ -19,7 +19,9 @@ use engine::wal::{FileNo, WalOp};
 use prost::Message as _;
 use proto::raftpb;
 
-use crate::check::agreement::Agreement;
+use crate::alone::Alone;
+use crate::check::agreement::{Agreement, summary};
+use crate::check::flip::FlipCounts;
 use crate::check::{self, Violation};
 use crate::history::{Operation, Outcome};
 use crate::member::{Member, SEGMENTS_MAX};
@@ -118,6 +120,7 @@ pub struct Summary {
     pub start_count: u32,
     pub revision: i64,
     pub reads: ReadCounts,
+    pub flips: FlipCounts,
 }
 
 /// A run in progress.
@@ -135,6 +138,7 @@ pub struct World {
     operations: Vec<Operation>,
     agreement: Agreement,
     reads: ReadCounts,
+    flips: FlipCounts,
     ending: Ending,
     trace: u64,
     handled_count: u64,
@@ -156,6 +160,7 @@ impl World {
             operations: Vec::new(),
             agreement: Agreement::default(),
             reads: ReadCounts::default(),
+            flips: FlipCounts::default(),
             ending: Ending::Running,
             trace: 0xcbf2_9ce4_8422_2325,
             handled_count: 0,
@@ -211,6 +216,7 @@ impl World {
             start_count: self.members.iter().map(|member| member.life).sum(),
             revision: self.agreement.published.newest(),
             reads: self.reads,
+            flips: self.flips,
         }
     }
 
@@ -332,10 +338,7 @@ impl World {
                 self.give_up(operation);
                 Ok(())
             }
-            Event::Fault { at } => {
-                self.begin_fault(at);
-                Ok(())
-            }
+            Event::Fault { at } => self.begin_fault(at),
             Event::FaultEnds { at } => {
                 self.end_fault(at);
                 Ok(())
@@ -418,13 +421,18 @@ impl World {
         let Some(io) = member.store_in_flight.remove(&ticket) else {
             return;
         };
-        let result = member.disk.perform_store(&io.op, &mut member.rng);
+        let result = member.perform_store(&self.plan, &io.op);
         let is_claim = matches!(io.op, StoreOp::Grow { .. });
         member.has_disk_failed |= result.is_err() && !is_claim;
         if let Some(node) = &mut member.node {
             node.on_store_io_done(io.ticket, result);
         }
-        self.wake(no);
+        let cut = &mut self.members[no].cut_in_commit;
+        *cut = cut.map(|after| after.saturating_sub(1));
+        match cut {
+            Some(0) => self.crash(no, true),
+            _ => self.wake(no),
+        }
     }
 
     fn on_snap_done(&mut self, no: usize, ticket: u64) {
@@ -485,7 +493,25 @@ impl World {
         self.check_probes()?;
         let nodes = self.members.iter().filter_map(|m| m.node.as_ref());
         let views: Vec<_> = nodes.map(|n| (n.applied_index(), n.view())).collect();
-        self.agreement.on_settled(&views)
+        self.agreement.on_settled(&views)?;
+        (0..self.members.len()).try_for_each(|no| self.end_member(no))
+    }
+
+    /// A clean end, and a look at what it leaves.
+    fn end_member(&mut self, no: usize) -> Result<(), Violation> {
+        let member = &mut self.members[no];
+        member.finish_work(&self.plan);
+        let Some(node) = member.node.take() else {
+            return Ok(());
+        };
+        let stopped = |failure| format!("store: member {no} stops at its end: {failure}");
+        let mut alone = Alone::new(std::mem::take(&mut member.disk), node, self.now);
+        alone.settle().map_err(stopped)?;
+        let view = alone.view();
+        self.agreement.on_view(no, member.unshown, &view)?;
+        let state = summary(view.applied_index().0, &view);
+        let disk = alone.close().map_err(stopped)?;
+        check::store::check(no, disk, &state, &mut self.agreement)
     }
 
     fn is_settled(&self) -> bool {

@@ -62,3 +62,22 @@ fn a_page_reused_while_pinned_is_found() {
 fn a_stale_read_of_a_deposed_leader_is_found() {
     check(Plant::StaleRead, 3, &["linearizability"]);
 }
+
+#[test]
+fn a_meta_page_written_before_its_pages_are_synced_is_found() {
+    check(
+        Plant::StoreSync,
+        1,
+        &["recovery", "store", "agreement", "durability"],
+    );
+}
+
+#[test]
+fn a_page_of_the_store_reused_while_pinned_is_found() {
+    check(Plant::StoreReuse, 1, &["reader"]);
+}
+
+#[test]
+fn a_checkpoint_without_leases_is_found() {
+    check(Plant::LostLeases, 1, &["agreement", "store"]);
+}

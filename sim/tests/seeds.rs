@@ -1,5 +1,6 @@
 //! A small share of the seeds, and what the simulator promises about itself.
 
+use sim::check::flip::FlipCounts;
 use sim::plan::Plan;
 use sim::reader::ReadCounts;
 use sim::runner;
@@ -59,4 +60,15 @@ fn runs_exercise_what_they_should() {
         assert!(is_enough, "{reads:?}");
         assert!(lost > 5, "{lost} calls without an answer");
     }
+}
+
+/// Flips that nobody looked at would hold, too.
+#[test]
+fn flipped_bits_are_noticed() {
+    let mut flips = FlipCounts::default();
+    for seed in 0..60 {
+        let run = runner::run(&Plan::new(seed, 1, None)).expect("holds");
+        flips.add(&run.flips);
+    }
+    assert!(flips.refused > 2 && flips.unnoticed > 2, "{flips:?}");
 }

@@ -38,6 +38,9 @@ pub(super) struct Feed {
     first: TailPosition,
     records: Records,
     ends_sweep: bool,
+    /// A bug for the simulator to find.
+    #[cfg(feature = "sabotage")]
+    loses_leases: bool,
 }
 
 impl Feed {
@@ -61,6 +64,17 @@ impl Feed {
             first,
             records,
             ends_sweep: false,
+            #[cfg(feature = "sabotage")]
+            loses_leases: false,
+        }
+    }
+
+    /// Plants a bug: what is fed has no leases.
+    #[cfg(feature = "sabotage")]
+    pub(super) fn without_leases(self) -> Self {
+        Feed {
+            loses_leases: true,
+            ..self
         }
     }
 
@@ -108,6 +122,10 @@ impl Feed {
             }
             if *next < end {
                 return Ok(false);
+            }
+            #[cfg(feature = "sabotage")]
+            if self.loses_leases {
+                self.records.retain(|(bucket, _), _| *bucket != Bucket::Lease);
             }
             self.stage = Stage::Records(std::mem::take(&mut self.records).into_iter());
         }

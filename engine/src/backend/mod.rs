@@ -110,6 +110,9 @@ pub struct Backend {
     forgotten_size: TailSize,
     checkpoint: Checkpoint,
     stored_revision: i64,
+    /// A bug for the simulator to find.
+    #[cfg(feature = "sabotage")]
+    sabotage: Option<crate::view::Sabotage>,
 }
 
 /// The store as a state's readers see it. Copied about.
@@ -145,7 +148,15 @@ impl Backend {
             forgotten_size: TailSize::default(),
             checkpoint,
             stored_revision: revision,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
         }
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn sabotage(&mut self, sabotage: crate::view::Sabotage) {
+        self.sabotage = Some(sabotage);
     }
 
     pub(crate) fn file(&self) -> &Arc<StoreFile> {
@@ -207,6 +218,11 @@ impl Backend {
         let due = kv.compactor().wants_store();
         self.store.begin();
         let feed = Feed::new(&seal, tail.view().first());
+        #[cfg(feature = "sabotage")]
+        let feed = match self.sabotage {
+            Some(crate::view::Sabotage::LoseLeases) => feed.without_leases(),
+            _ => feed,
+        };
         let sealed = Sealed {
             seal,
             end: tail.end(),
@@ -305,6 +321,10 @@ impl Backend {
 
     /// Gives back what no reader can reach any more; true while there is more that can be given back now.
     pub(crate) fn tend(&mut self, kv: &Kv, tail: &mut Tail, budget: &mut Budget) -> bool {
+        #[cfg(feature = "sabotage")]
+        if self.sabotage == Some(crate::view::Sabotage::ReuseStorePages) {
+            self.store.release(self.store.txid());
+        }
         while let Some(leaving) = self.leaving.front()
             && kv.index().is_out_of_reach(leaving.version)
         {

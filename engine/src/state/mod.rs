@@ -294,6 +294,7 @@ impl State {
     pub fn sabotage(&mut self, sabotage: crate::view::Sabotage) {
         match sabotage {
             crate::view::Sabotage::ReusePinnedPages => self.kv.index_mut().reuse_pinned_pages(),
+            store => self.backend.sabotage(store),
         }
     }
 

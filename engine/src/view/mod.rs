@@ -162,4 +162,8 @@ impl StayingView {
 pub enum Sabotage {
     /// Pages of the index are used again while a pin reaches them. Only for readers on the node's own thread.
     ReusePinnedPages,
+    /// The same with pages of the store.
+    ReuseStorePages,
+    /// Checkpoints leave out the leases.
+    LoseLeases,
 }

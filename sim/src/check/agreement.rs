@@ -153,15 +153,7 @@ impl Agreement {
             }
             let hash = view.hash_kv(newest).map_err(|e| e.to_string())?;
             self.compare_hash(member, hash)?;
-            let leases: Vec<_> = view.leases().iter().map(|(id, _)| id).collect();
-            let leases: Vec<_> = leases.iter().map(|id| view.lease(*id, true)).collect();
-            let small = format!(
-                "{applied_index} {} {} {leases:?} {:?}",
-                view.compact_revision(),
-                view.key_count(),
-                view.alarms(0)
-            );
-            states.push(small);
+            states.push(summary(*applied_index, view));
         }
         match states.iter().position(|state| *state != states[0]) {
             None => Ok(()),
@@ -171,4 +163,20 @@ impl Agreement {
             )),
         }
     }
+}
+
+/// What of a state is in no revision: it must be the same on all members that applied as much.
+pub fn summary(applied_index: u64, view: &View<'_>) -> String {
+    let leases: Vec<_> = view.leases().iter().map(|(id, _)| id).collect();
+    let leases: Vec<_> = leases
+        .iter()
+        .map(|id| (*id, view.lease(*id, true)))
+        .collect();
+    format!(
+        "entry {applied_index}, revision {}, compacted {}, {} keys, leases {leases:?}, alarms {:?}",
+        view.revision(),
+        view.compact_revision(),
+        view.key_count(),
+        view.alarms(0)
+    )
 }

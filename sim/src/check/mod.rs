@@ -8,10 +8,13 @@
 //! - [`register`]: the same for single keys with no revision believed (after Wing and Gong, and Lowe).
 
 pub mod agreement;
+pub mod content;
 pub mod durability;
+pub mod flip;
 pub mod reading;
 pub mod register;
 pub mod revisions;
+pub mod store;
 
 use crate::history::{Operation, Published};
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use engine::wal::{BLOCK_BYTES, FileNo, IoFault, SegmentName, WalFile, WalOp};
 
 use crate::random::Rng;
+pub use store::PAGE_BYTES;
 use store::StoreFile;
 
 /// What the hardware writes whole or not at all.
@@ -28,7 +29,7 @@ const EIO: i32 = 5;
 
 type Sector = [u8; SECTOR_BYTES];
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct SimFile {
     now: Vec<u8>,
     durable: Vec<u8>,
@@ -95,7 +96,7 @@ pub enum Fail {
 }
 
 /// The directory; see the module text. `WalIo`s are performed by [`SimDisk::perform`], one at a time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     files: BTreeMap<u64, SimFile>,
     next_inode: u64,

@@ -1,6 +1,7 @@
 //! The files beside the log: the store, which the node also reads through a map, and snapshot files.
 //!
 //! - The store is made under another name and gets its own with the second sync, as the shell does it.
+//! - Claimed space is zeros until it is written. A power cut may take back what was claimed since the last sync.
 //! - What was written shows in the map at once, whether or not a power cut would keep it.
 //! - A snapshot file is whole and durable, or not there: the shell performs all its steps as one operation.
 
@@ -17,14 +18,24 @@ use crate::random::Rng;
 
 /// A first commit: pages, sync, meta pages, sync.
 const SYNCS_OF_FIRST_COMMIT: u32 = 2;
+/// The page size of new stores.
+pub const PAGE_BYTES: u64 = 4096;
+/// Where the pages begin that are no meta pages.
+const PAGES_AT: u64 = 2 * PAGE_BYTES;
 
 /// See the module text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StoreFile {
+    /// As far as anything was ever written.
     file: SimFile,
+    /// Bytes that are claimed, and those of them that a power cut leaves.
+    len: u64,
+    durable_len: u64,
     /// The file as this life's node reads it.
     map: Arc<MemoryPages>,
     syncs: u32,
+    /// The last write was that of a meta page.
+    wrote_meta: bool,
     snapshots: BTreeMap<u64, Bytes>,
 }
 
@@ -33,17 +44,47 @@ impl StoreFile {
         self.syncs >= SYNCS_OF_FIRST_COMMIT
     }
 
+    fn grow(&mut self, len: u64) {
+        assert!(len > self.len, "{len} bytes are claimed already");
+        self.len = len;
+        self.map.grow(len);
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let end = offset + bytes.len() as u64;
+        assert!(end <= self.len, "a write past the claimed space");
+        if self.file.now.len() < end as usize {
+            self.file.now.resize(end as usize, 0);
+        }
+        self.file.write(offset, bytes);
+        self.map.write(offset, bytes);
+        self.wrote_meta = offset < PAGES_AT;
+    }
+
+    fn sync(&mut self) {
+        self.file.sync();
+        self.durable_len = self.len;
+        self.syncs += 1;
+    }
+
     /// The process ended.
     pub(super) fn close(&mut self) {
         if !self.has_name() {
-            self.file = SimFile::default();
-            self.syncs = 0;
+            let snapshots = std::mem::take(&mut self.snapshots);
+            *self = StoreFile {
+                snapshots,
+                ..StoreFile::default()
+            };
         }
     }
 
     pub(super) fn lose_power(&mut self, rng: &mut Rng) {
         self.close();
         self.file.lose_power(rng);
+        if rng.one_in(2) {
+            self.len = self.durable_len.max(self.file.now.len() as u64);
+        }
+        self.durable_len = self.len;
     }
 }
 
@@ -51,10 +92,34 @@ impl SimDisk {
     /// Maps the store for a new life; gives its length, 0 if there is none.
     pub fn open_store(&mut self) -> (Arc<MemoryPages>, u64) {
         let store = &mut self.store;
-        store.map = Arc::new(MemoryPages::from_bytes(&store.file.now));
-        let map = Arc::clone(&store.map);
-        let len = map.len();
-        (map, len)
+        let map = MemoryPages::from_bytes(&store.file.now);
+        map.grow(store.len);
+        store.map = Arc::new(map);
+        (Arc::clone(&store.map), store.len)
+    }
+
+    /// What was ever written to the store.
+    pub fn store_bytes(&self) -> &[u8] {
+        &self.store.file.now
+    }
+
+    /// Flips a bit of the store, for good. Not while a node has it open.
+    pub fn flip_store_bit(&mut self, byte: usize, bit: u32) {
+        let file = &mut self.store.file;
+        file.now[byte] ^= 1 << bit;
+        if let Some(durable) = file.durable.get_mut(byte) {
+            *durable ^= 1 << bit;
+        }
+    }
+
+    /// True if the next sync is the one before a commit's meta page.
+    pub fn is_store_sync_of_pages(&self) -> bool {
+        !self.store.wrote_meta
+    }
+
+    /// A sync of the store that is not done, and looks as if it was.
+    pub fn skip_store_sync(&mut self) {
+        self.store.syncs += 1;
     }
 
     /// The snapshot files that are there.
@@ -71,8 +136,7 @@ impl SimDisk {
         match op {
             StoreOp::Grow { len } => {
                 self.check_space()?;
-                self.store.file.now.resize(*len as usize, 0);
-                self.store.map.grow(*len);
+                self.store.grow(*len);
             }
             StoreOp::Write { offset, bytes } => {
                 let is_failing = self.take_fault(Fail::Write);
@@ -80,8 +144,7 @@ impl SimDisk {
                     true => rng.below(bytes.len() as u64 / 512 + 1) as usize * 512,
                     false => bytes.len(),
                 };
-                self.store.file.write(*offset, &bytes[..kept]);
-                self.store.map.write(*offset, &bytes[..kept]);
+                self.store.write(*offset, &bytes[..kept]);
                 if is_failing {
                     return Err(fault(EIO));
                 }
@@ -90,8 +153,7 @@ impl SimDisk {
                 if self.take_fault(Fail::Sync) {
                     return Err(fault(EIO));
                 }
-                self.store.file.sync();
-                self.store.syncs += 1;
+                self.store.sync();
             }
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! Faults begin, end, and at last all heal.
 
 use super::{Ending, Event, World};
+use crate::check::{Violation, flip};
+use crate::member::Birth;
 use crate::plan::{FaultKind, MILLISECOND, SECOND};
 
 impl World {
-    pub(super) fn begin_fault(&mut self, at: usize) {
+    pub(super) fn begin_fault(&mut self, at: usize) -> Result<(), Violation> {
         if self.ending != Ending::Running {
-            return;
+            return Ok(());
         }
         let now = self.now;
         let mut ends = None;
@@ -19,6 +21,10 @@ impl World {
             FaultKind::PowerCutAfterAnswer { member } => {
                 self.members[member].cut_after_answer = true;
             }
+            FaultKind::PowerCutInCommit { member, after } => {
+                self.members[member].cut_in_commit = Some(after);
+            }
+            FaultKind::FlipBit { member, pick } => return self.flip_bit(member, pick),
             FaultKind::DiskFails { member, fail } => {
                 self.members[member].disk.fail_next = Some(fail);
             }
@@ -57,6 +63,32 @@ impl World {
         if let Some(for_) = ends {
             self.schedule(now + for_, Event::FaultEnds { at });
         }
+        Ok(())
+    }
+
+    /// The member's process ends; what a copy of its directory with a flipped bit would do is looked at aside.
+    fn flip_bit(&mut self, no: usize, pick: u64) -> Result<(), Violation> {
+        if self.members[no].node.is_none() {
+            return Ok(());
+        }
+        let is_power_cut = self.members[no].rng.one_in(2);
+        self.crash(no, is_power_cut);
+        let member = &self.members[no];
+        let birth = Birth {
+            no,
+            life: member.life + 1,
+            now: self.now,
+        };
+        let told = flip::examine(
+            &member.disk,
+            &self.plan,
+            birth,
+            pick,
+            &self.agreement.published,
+        )?;
+        self.flips.count(told);
+        self.tell(&format!("member {no}: {told:?}"));
+        Ok(())
     }
 
     pub(super) fn end_fault(&mut self, at: usize) {
@@ -92,6 +124,7 @@ impl World {
             member.disk.fail_read = false;
             member.disk.fail_next = None;
             member.cut_after_answer = false;
+            member.cut_in_commit = None;
             member.slow_until = 0;
             free_at = free_at.max(member.paused_until);
             self.schedule(self.now, Event::Start { member: no });
