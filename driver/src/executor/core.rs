@@ -16,6 +16,7 @@ use super::remote::{Remote, listen};
 use super::task::{MAIN_SLOT, TaskCell, WakeHandle, spawn};
 use super::watch::Watch;
 use crate::blocking::Helpers;
+use crate::load::thread_cpu_time;
 use crate::ring::{Kernel, Wait};
 use crate::time::now;
 
@@ -40,8 +41,16 @@ pub(super) struct Core {
     turn_start: Cell<Instant>,
     helpers: Helpers,
     watch: Watch,
+    turns: RefCell<Option<TurnObserver>>,
     /// Kept between looks at the ring.
     wakers: RefCell<Vec<Waker>>,
+}
+
+/// Who is told how much CPU time each turn of the loop took.
+struct TurnObserver {
+    tell: Box<dyn Fn(Duration)>,
+    /// The thread's CPU time at the end of the last turn.
+    last: Duration,
 }
 
 #[derive(Default)]
@@ -76,6 +85,7 @@ impl Core {
             turn_start: Cell::new(Instant::now()),
             helpers: Helpers::new(helper_thread_count, cpus),
             watch: Watch::default(),
+            turns: RefCell::default(),
             wakers: RefCell::default(),
         });
         CURRENT.set(Some(core.clone()));
@@ -165,6 +175,15 @@ impl Core {
             }
         }
         Turn::Idle
+    }
+
+    /// A turn has ended: tasks, and before them the look at the ring that woke them.
+    fn note_turn(&self) {
+        if let Some(turns) = &mut *self.turns.borrow_mut() {
+            let now = thread_cpu_time();
+            (turns.tell)(now.saturating_sub(turns.last));
+            turns.last = now;
+        }
     }
 
     /// Looks at the ring and the timers; wakes whose time or completion has come.
@@ -258,7 +277,9 @@ where
     let mut poll_main = || main.as_mut().poll(&mut Context::from_waker(&main_waker));
     let value = loop {
         core.take_remote();
-        let wait = match core.run_turn(&mut poll_main) {
+        let turn = core.run_turn(&mut poll_main);
+        core.note_turn();
+        let wait = match turn {
             Turn::Ended(value) => break value,
             Turn::Idle if core.remote.try_sleep() => core.longest_wait(),
             Turn::Idle | Turn::TimeUp => Wait::No,
@@ -311,6 +332,19 @@ pub async fn yield_now() {
 /// Whether the turn has lasted long enough that a long loop should [`yield_now`]. Reads the clock (25 ns).
 pub fn need_yield() -> bool {
     Core::with_current(|core| core.is_some_and(|core| is_turn_over(core)))
+}
+
+/// From now on `tell` hears of each turn of this executor's loop how much CPU time the thread used for it, the kernel's work
+/// on its behalf included. It must not use the executor. Costs a system call a turn, some 150 ns.
+pub fn observe_turns(tell: impl Fn(Duration) + 'static) {
+    Core::with_current(|core| {
+        if let Some(core) = core {
+            core.turns.replace(Some(TurnObserver {
+                tell: Box::new(tell),
+                last: thread_cpu_time(),
+            }));
+        }
+    });
 }
 
 /// Says that something this executor waits for comes within some hundred microseconds, so that it may look at the ring

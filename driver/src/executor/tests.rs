@@ -230,3 +230,23 @@ fn what_is_expected_comes_whoever_it_comes_from() {
     })
     .unwrap();
 }
+
+/// A turn's time is the thread's, whether a task works or waits.
+#[test]
+fn turns_are_observed_with_the_cpu_time_they_take() {
+    const WORK: Duration = Duration::from_millis(5);
+    let longest = run(ExecutorConfig::new("t"), || async {
+        let longest = Rc::new(Cell::new(Duration::ZERO));
+        let told = longest.clone();
+        observe_turns(move |turn| told.set(told.get().max(turn)));
+        sleep(Duration::from_millis(30)).await;
+        let slept = longest.get();
+        let start = crate::thread_cpu_time();
+        while crate::thread_cpu_time() - start < WORK {}
+        yield_now().await;
+        sleep(Duration::from_millis(1)).await;
+        (slept, longest.get())
+    });
+    let (slept, worked) = longest.unwrap();
+    assert!(slept < WORK && worked >= WORK, "{slept:?} {worked:?}");
+}

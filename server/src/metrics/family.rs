@@ -8,6 +8,10 @@ use super::value::{Counter, Gauge, Histogram, doubling};
 
 static WAL_BOUNDS: [f64; 14] = doubling(0.001);
 static HASH_BOUNDS: [f64; 15] = doubling(0.01);
+/// No turn shall take more than 1 ms, but for one in ten thousand.
+static TURN_BOUNDS: [f64; 12] = [
+    0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 1.0,
+];
 static TTL_BOUNDS: [f64; 24] = doubling(1.0);
 
 /// Writes the struct, its start values and the page from one list.
@@ -104,6 +108,7 @@ families! {
     histograms {
         wal_fsync WAL_BOUNDS "etcd_disk_wal_fsync_duration_seconds" "Time to sync the log."
         wal_write WAL_BOUNDS "etcd_disk_wal_write_duration_seconds" "Time to write to the log."
+        turn_cpu TURN_BOUNDS "etcore_executor_turn_cpu_seconds" "CPU time of a turn of an executor's loop, over all of them."
         hash_kv HASH_BOUNDS "etcd_mvcc_hash_rev_duration_seconds" "Time to hash the key space at a revision."
         lease_ttl TTL_BOUNDS "etcd_debugging_lease_ttl_total" "Times to live of granted leases."
     }

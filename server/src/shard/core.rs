@@ -81,6 +81,8 @@ impl Shard {
             identity,
             views,
         } = equipment;
+        let turns = Arc::clone(&metrics);
+        driver::observe_turns(move |turn| turns.turn_cpu.observe(turn));
         Rc::new(Shard {
             config,
             limits,
