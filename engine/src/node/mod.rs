@@ -191,7 +191,9 @@ struct Applying {
 }
 
 /// What a turn does at least of what can wait, however much it applied: the store must keep up with the log.
-const KEEP_UP_STEPS_MIN: usize = 256;
+const KEEP_UP_STEPS_MIN: usize = 64;
+/// ... and at most, however little: a step of a compaction's sweep may cost some microseconds.
+const KEEP_UP_STEPS_MAX: usize = 128;
 
 /// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
 const READ_RETRY_TICKS: u64 = 5;
@@ -310,7 +312,8 @@ impl Node {
         if self.applying.is_some() {
             return Ok(true);
         }
-        let mut own = Budget::new(budget.left().max(KEEP_UP_STEPS_MIN));
+        let steps = budget.left().clamp(KEEP_UP_STEPS_MIN, KEEP_UP_STEPS_MAX);
+        let mut own = Budget::new(steps);
         let more = self.keep_up(&mut own)?;
         Ok(more || !self.committed.is_empty())
     }

@@ -29,7 +29,7 @@ use crate::shard::NodeReply;
 use crate::storage::{SnapDisk, StoreDisk, WalDisk};
 
 /// Steps of apply work in one turn; see [`Budget`].
-const TURN_STEPS: usize = 512;
+const TURN_STEPS: usize = 256;
 /// While no more proposals than this wait, a group of the log is written in the way that is quickest for one by itself.
 const LONE_COUNT_MAX: usize = 4;
 
