@@ -125,7 +125,8 @@ impl Feed {
             }
             #[cfg(feature = "sabotage")]
             if self.loses_leases {
-                self.records.retain(|(bucket, _), _| *bucket != Bucket::Lease);
+                self.records
+                    .retain(|(bucket, _), _| *bucket != Bucket::Lease);
             }
             self.stage = Stage::Records(std::mem::take(&mut self.records).into_iter());
         }
