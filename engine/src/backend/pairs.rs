@@ -7,9 +7,8 @@ use bytes::Bytes;
 
 use super::Damage;
 use crate::index::Version;
-use crate::mvcc::RequestError;
+use crate::mvcc::{Pair, RequestError};
 use crate::store::{Cursor, Pages, Tree, TreeReader};
-
 use crate::tail::{Bucket, Mutation, TailPosition, TailView};
 use crate::types::Revision;
 
@@ -110,11 +109,11 @@ impl<'a> Pairs<'a> {
         );
         let key = version.revision.to_bucket_key(!version.is_live());
         let found = self.stored().get(key.as_bytes());
+        let revision = version.revision;
         match found.map_err(|damage| self.file.fail(damage))? {
-            Some(pair) => Ok(PairRef::Mapped(pair)),
-            None => Err(self.file.fail(Damage::PairMissing {
-                revision: version.revision,
-            })),
+            Some(pair) if is_pair_of(pair, version) => Ok(PairRef::Mapped(pair)),
+            Some(_) => Err(self.file.fail(Damage::BadPair { revision })),
+            None => Err(self.file.fail(Damage::PairMissing { revision })),
         }
     }
 
@@ -209,7 +208,61 @@ impl<'a> PairCursor<'a> {
     }
 }
 
+/// Whether these bytes can be the version's pair. A start with a saved index has read none of them, and later nobody looks
+/// again: they go to the client as they are.
+fn is_pair_of(pair: &[u8], version: &Version) -> bool {
+    let is_same = |found: Pair<'_>| {
+        let (revision, count) = (found.mod_revision, found.version);
+        !version.is_live() || (revision, count) == (version.revision.main, version.version)
+    };
+    Pair::parse(pair).is_some_and(is_same)
+}
+
 /// The revision that a key of bucket `key` says.
 pub(crate) fn revision_of(key: &[u8]) -> Result<(Revision, bool), Damage> {
     Revision::from_bucket_key(key).ok_or_else(|| Damage::bad_key(Bucket::Key, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::LeaseId;
+
+    #[test]
+    fn a_pair_is_its_versions_only_if_it_says_so() {
+        let revision = Revision { main: 9, sub: 0 };
+        let version = Version {
+            revision,
+            create_revision: 4,
+            version: 3,
+            lease: LeaseId(0),
+            position: TailPosition::STORED,
+        };
+        let pair = Pair {
+            key: b"key",
+            create_revision: 4,
+            mod_revision: 9,
+            version: 3,
+            value: b"value",
+            lease: 0,
+        };
+        assert!(is_pair_of(&pair.encode(), &version));
+        let other = Pair { version: 2, ..pair };
+        assert!(!is_pair_of(&other.encode(), &version));
+        let other = Pair {
+            mod_revision: 8,
+            ..pair
+        };
+        assert!(!is_pair_of(&other.encode(), &version));
+        let encoded = pair.encode();
+        assert!(!is_pair_of(&encoded[..encoded.len() - 1], &version));
+        // A tombstone has a key and nothing else.
+        let tombstone = Pair {
+            key: b"key",
+            ..Pair::default()
+        };
+        let version = Version::tombstone(revision, TailPosition::STORED);
+        assert!(is_pair_of(&tombstone.encode(), &version));
+        assert!(!is_pair_of(b"\0", &version));
+    }
 }

@@ -136,8 +136,8 @@ async fn with_index(
         return Ok(stored);
     }
     let start = driver::now();
-    match disk.read_saved_index().await {
-        Some(saved) => match stored.use_saved(&saved) {
+    if let Some(saved) = disk.read_saved_index().await {
+        match stored.use_saved(&saved) {
             Ok(()) => {
                 logging::info!("loaded the saved index", "size" => saved.len() as u64, "took" => driver::now() - start);
                 return Ok(stored);
@@ -146,8 +146,7 @@ async fn with_index(
                 "the saved index is not used; reading the database instead",
                 "reason" => reason.to_string()
             ),
-        },
-        None => {}
+        }
     }
     disk.load_ahead(file_bytes).await?;
     Ok(stored)

@@ -39,8 +39,8 @@ const PACED_SIZE_BYTES_MIN: usize = 64 << 10;
 const PACE: Duration = Duration::from_millis(2);
 /// Bytes that are written before they are sent to the disk.
 const BATCH_SIZE_BYTES: u64 = 4 << 20;
-/// Bytes asked for at once before a walk.
-const LOAD_SIZE_BYTES: u64 = 64 << 20;
+/// Bytes read at once before a walk.
+const LOAD_SIZE_BYTES: usize = 1 << 20;
 /// A sync that takes longer is logged; etcd's bound.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 /// A store's first commit: pages, sync, meta pages, sync.
@@ -202,17 +202,26 @@ impl StoreDisk {
         &self.0.map
     }
 
-    /// Brings the beginning of the file into memory, for a walk through all of it: page by page the disk would be waited for
-    /// each time.
+    /// Brings the beginning of the file into memory, for a walk through all of it: page by page the disk would be waited
+    /// for each time.
+    ///
+    /// By plain reads, whose order the kernel sees and runs ahead of. Advice about the map is cut short by it to what the
+    /// disk takes at once, and all behind that would be faulted in page by page after all.
     ///
     /// # Errors
     /// The disk could not give it.
     pub async fn load_ahead(&self, len: u64) -> Result<(), StorageError> {
-        let (map, mut offset) = (&self.0.map, 0);
+        let mut buf = AlignedBuf::zeroed(LOAD_SIZE_BYTES);
+        let mut offset = 0;
         while offset < len {
-            let loaded = map.load(offset, LOAD_SIZE_BYTES.min(len - offset)).await;
-            loaded.map_err(|error| StorageError::new(&self.path(), "read the database", error))?;
-            offset += LOAD_SIZE_BYTES;
+            let (read, back) = self.0.file.read_at(buf, offset).await;
+            let read =
+                read.map_err(|error| StorageError::new(&self.path(), "read the database", error))?;
+            if read == 0 {
+                break;
+            }
+            buf = back;
+            offset += LOAD_SIZE_BYTES as u64;
         }
         Ok(())
     }

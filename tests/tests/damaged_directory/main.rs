@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use net::grpc::Code;
+use proto::etcdserverpb::RangeRequest;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -128,6 +130,36 @@ impl Scene {
         }
     }
 
+    /// So the next start reads all pairs, and not only those that somebody asks for.
+    fn forget_index(&self) {
+        let removed = fs::remove_file(self.dir.path().join("data/member/index.etcore"));
+        removed.expect("a clean stop saves the index");
+    }
+
+    /// The member finds the damage at the start, or tells the first who reads there, and stops.
+    fn is_refused_or_tells_a_reader(&self, words: &[&str]) {
+        let mut process = Process::spawn(self.options());
+        if !process.is_ready() {
+            drop(process);
+            return self.is_refused(words);
+        }
+        let mut client = Client::connect(process.client_addr()).expect("a listener");
+        match client.range(&everything()) {
+            Err(CallError::Status(status)) => assert_eq!(status.code, Code::DataLoss, "{status:?}"),
+            // Shards do not wait for each other: the member may be gone before the answer is.
+            Err(CallError::Lost(_)) => {}
+            Err(error) => panic!("{error}"),
+            Ok(answer) => panic!("{} pairs of a damaged database", answer.kvs.len()),
+        }
+        let status = process.wait(STOP_TIMEOUT);
+        let text = process.log().text();
+        assert_eq!(status.code(), Some(1), "{status}: {text}");
+        for word in words {
+            assert!(text.contains(word), "no word of {word:?} in {text}");
+        }
+        assert!(!text.contains("panic"), "{text}");
+    }
+
     /// The member finds the damage at the start, or holds everything until it finds it, and says so then.
     fn is_refused_or_stops_later(&self) {
         let mut process = Process::spawn(self.options());
@@ -234,20 +266,30 @@ fn a_damaged_page_of_the_tree() {
         ("overflow", 14, 0x7f),
         ("first element's position", 16 + 6, 0x7f),
     ];
+    const CASES: [(bool, bool); 4] = [(true, false), (false, false), (true, true), (false, true)];
     for (name, offset, value) in FIELDS {
-        for is_branch in [true, false] {
+        for (is_branch, has_index) in CASES {
             let scene = Scene::new();
             scene.change_db(|database| {
                 let (branches, leaves) = database.pages_of("key");
-                let pages = if is_branch { branches } else { leaves };
-                let page = pages.last().expect("such a page");
+                // A leaf in the middle, where no pair was deleted: whoever reads everything reads each of them.
+                let page = match is_branch {
+                    true => branches.last(),
+                    false => leaves.get(leaves.len() / 2),
+                };
+                let page = page.expect("such a page");
                 database.0[page + offset] = *value;
             });
-            eprintln!("{name}, branch: {is_branch}");
+            eprintln!("{name}, branch: {is_branch}, saved index: {has_index}");
+            let words = ["member/snap/db", "byte", "estore"];
+            if !has_index {
+                scene.forget_index();
+            }
             // The position in a branch's first element belongs to its key, which is read when the page is rewritten.
-            match (is_branch, *offset) {
-                (true, 16..) => scene.is_refused_or_stops_later(),
-                _ => scene.is_refused(&["member/snap/db", "byte", "estore"]),
+            match (is_branch, *offset, has_index) {
+                (true, 16.., _) => scene.is_refused_or_stops_later(),
+                (_, _, true) => scene.is_refused_or_tells_a_reader(&words),
+                (_, _, false) => scene.is_refused(&words),
             }
         }
     }
@@ -266,6 +308,13 @@ fn a_damaged_list_of_free_pages() {
         let scene = Scene::new();
         scene.change_db(|database| database.0[page + offset] ^= value);
         scene.is_whole_or_refused();
+    }
+}
+
+fn everything() -> RangeRequest {
+    RangeRequest {
+        range_end: api::OPEN_END.into(),
+        ..api::get("\0")
     }
 }
 
@@ -290,7 +339,11 @@ fn single_bits() {
             at = page + random.below(len) as usize;
             database.0[at] ^= 1 << random.below(8);
         });
-        eprintln!("round {round}: byte {at}");
+        let has_index = random.below(2) == 0;
+        eprintln!("round {round}: byte {at}, saved index: {has_index}");
+        if !has_index {
+            scene.forget_index();
+        }
         let mut process = Process::spawn(scene.options());
         if !process.is_ready() {
             drop(process);
@@ -298,11 +351,7 @@ fn single_bits() {
             continue;
         }
         let mut client = Client::connect(process.client_addr()).expect("a listener");
-        let all = proto::etcdserverpb::RangeRequest {
-            range_end: api::OPEN_END.into(),
-            ..api::get("\0")
-        };
-        match client.range(&all) {
+        match client.range(&everything()) {
             Ok(_) | Err(CallError::Status(_)) => {}
             // It may stop when it meets the damage, and says why.
             Err(error) => assert!(!process.is_running(), "{error}"),
