@@ -90,6 +90,7 @@ func TestRoundsOfChangingHands(t *testing.T) {
 				}
 				programs := []harness.Program{etcd(t), subject}
 				model := newTwin(t)
+				model.readsNoPast = name == "3.6"
 				options := harness.Options{Flags: flags}
 				for round := range 2 * number(t, roundsVariable, 5) {
 					server := harness.Start(t, programs[round%2], options)

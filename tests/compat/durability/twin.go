@@ -2,6 +2,7 @@ package durability
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -40,6 +41,14 @@ type twin struct {
 	connection *grpc.ClientConn
 	player     *differential.Player
 	calls      int
+	// readsNoPast keeps transactions from reading at a revision of the caller's.
+	//
+	// etcd 3.6 takes the ranges out of a transaction that nobody waits for, as
+	// at a start, before it checks them (applyEntryNormal in server.go,
+	// removeNeedlessRangeReqs). One that was refused because its range is
+	// compacted or of the future is then applied after all, by etcd 3.6 itself
+	// as well; 3.7 checks first, and so does etcore.
+	readsNoPast bool
 }
 
 func newTwin(t *testing.T) *twin {
@@ -66,7 +75,27 @@ func (w *twin) play(t *testing.T, server *harness.Server, calls []differential.C
 // work plays the next so many random calls.
 func (w *twin) work(t *testing.T, server *harness.Server, count int) {
 	t.Helper()
-	w.play(t, server, differential.Workload(workloadSeed+uint64(w.calls), count))
+	calls := differential.Workload(workloadSeed+uint64(w.calls), count)
+	if w.readsNoPast {
+		for _, call := range calls {
+			if txn, ok := call.Request.(*pb.TxnRequest); ok {
+				readNow(txn)
+			}
+		}
+	}
+	w.play(t, server, calls)
+}
+
+// readNow makes all ranges of a transaction read the newest revision.
+func readNow(txn *pb.TxnRequest) {
+	for _, op := range append(slices.Clone(txn.Success), txn.Failure...) {
+		switch request := op.Request.(type) {
+		case *pb.RequestOp_RequestRange:
+			request.RequestRange.Revision = 0
+		case *pb.RequestOp_RequestTxn:
+			readNow(request.RequestTxn)
+		}
+	}
 }
 
 // workUntil plays until the db has seen so many commits in all.
