@@ -121,13 +121,17 @@ impl State {
 /// [`Damage`].
 pub fn db_facts(store: &Store) -> Result<DbFacts, Damage> {
     let source = Source { store };
-    let meta = |what| {
+    fn meta<E>(what: &'static str) -> impl FnOnce(E) -> Damage {
         move |_| Damage::BadValue {
             bucket: Bucket::Meta,
             what,
         }
-    };
+    }
     let at = source.checkpoint()?;
+    if at.index == LogIndex(0) && source.bucket(Bucket::Key).last()?.is_some() {
+        // Taking it for a new one would apply the whole log to it a second time.
+        return Err(meta("consistent_index")(()));
+    }
     let has_term = source.get(Bucket::Meta, log_meta::TERM)?.is_some();
     let conf_state = source.get(Bucket::Meta, log_meta::CONF_STATE)?;
     let conf_state = conf_state.map(log_meta::decode_conf_state).transpose();
@@ -332,4 +336,31 @@ fn version_of(
         position: TailPosition::STORED,
     };
     Ok((kv.key, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::testing::TestDisk;
+
+    /// A flipped bit in the name of `consistent_index` once made a full database look like one that no entry was applied
+    /// to: the whole log was applied to it again (simulator, seed 784).
+    #[test]
+    fn pairs_without_a_consistent_index_are_refused() {
+        let disk = TestDisk::default();
+        let mut store = disk.store();
+        store.begin();
+        let key = Revision::new(2, 0).to_bucket_key(false);
+        store.put(Bucket::Key, key.as_bytes(), b"pair").unwrap();
+        store.seal(true).unwrap();
+        while let Some(io) = store.poll_io() {
+            let result = disk.perform(&io);
+            store.on_io_done(io.ticket, result);
+        }
+        let refused = Damage::BadValue {
+            bucket: Bucket::Meta,
+            what: "consistent_index",
+        };
+        assert_eq!(db_facts(&disk.reopen()), Err(refused));
+    }
 }
