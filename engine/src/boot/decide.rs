@@ -91,6 +91,12 @@ fn resume(
     } else {
         last
     };
+    // A snapshot record may say that the log goes on behind entries which nobody has.
+    let commit = recovered.hard_state.commit().max(applied.index);
+    if commit > last.index {
+        let last = last.index;
+        return Err(BootError::CommitMissing { commit, last });
+    }
     let mut notes = Vec::new();
     note_snapshots(found, snapshot, applied, &mut notes);
     Ok(StartPlan {
