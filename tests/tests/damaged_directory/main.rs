@@ -47,15 +47,17 @@ impl Original {
     fn new(name: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let options = Options::new(dir.path().join("data"));
-        let process = Process::start(options.arg(format!("--snapshot-count={SNAPSHOT_COUNT}")));
+        let options = options.arg(format!("--snapshot-count={SNAPSHOT_COUNT}"));
+        // A stop makes a snapshot, however quick the machine is: two runs, two of them.
+        let process = Process::start(options.clone());
         let mut client = Client::connect(process.client_addr()).expect("a listener");
         client.lease_grant(100_000, 7).expect("a lease");
-        for number in 0..KEYS {
-            let value = format!("{name} {number} ").repeat(10);
-            client
-                .put(format!("key/{number:06}"), value)
-                .expect("a put");
-        }
+        put_keys(&mut client, name, 0..KEYS / 2);
+        drop(client);
+        process.stop();
+        let process = Process::start(options);
+        let mut client = Client::connect(process.client_addr()).expect("a listener");
+        put_keys(&mut client, name, KEYS / 2..KEYS);
         for number in 0..KEYS / 10 {
             let key = format!("key/{:06}", number * 3);
             client.delete_range(&api::delete(key)).expect("a delete");
@@ -66,6 +68,15 @@ impl Original {
         drop(client);
         process.stop();
         Self { dir, contents }
+    }
+}
+
+fn put_keys(client: &mut Client, name: &str, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let value = format!("{name} {number} ").repeat(10);
+        client
+            .put(format!("key/{number:06}"), value)
+            .expect("a put");
     }
 }
 
