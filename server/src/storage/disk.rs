@@ -186,9 +186,15 @@ impl Inner {
 
     async fn open(&self, no: FileNo, name: WalFile) -> io::Result<()> {
         let _names = self.names.take().await;
-        // Locked since it was read.
         let path = self.directory.wal().join(name.to_string());
         let file = File::open(path, Caching::Direct).await?;
+        // Locked since it was read. From here on the lock must be the written file's own: what a killed process has under
+        // way on its ring keeps that file, and with it the lock, until it has ended. The next process would read the log too
+        // early otherwise, and a late write would fall upon its own.
+        if let WalFile::Segment(segment) = name {
+            self.locks.borrow_mut().remove(&segment);
+        }
+        file.try_lock().map_err(io::Error::other)?;
         self.files.borrow_mut().insert(no, Rc::new(file));
         Ok(())
     }
