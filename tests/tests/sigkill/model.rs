@@ -136,6 +136,8 @@ pub(crate) struct Ledger {
     pub(crate) checked: usize,
     /// The highest revision in any answer.
     pub(crate) revision_seen: i64,
+    /// The counter when it was looked at last.
+    pub(crate) count_seen: u64,
     /// The highest term, and who answered: neither may change for the worse.
     pub(crate) term: u64,
     /// The newest compaction that was acknowledged, and the newest that was asked for: it may have happened.
