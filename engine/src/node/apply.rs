@@ -131,7 +131,9 @@ impl Node {
 
     /// Answers the physical compactions whose sweep is done.
     pub(super) fn answer_compactions(&mut self) {
-        let finished = self.state.view().finished_compact_revision().unwrap_or(0);
+        let Some(finished) = self.state.view().finished_compact_revision() else {
+            return;
+        };
         while let Some((_, event)) = self.sweeping.pop_front_if(|(to, _)| *to <= finished) {
             self.events.push_back(event);
         }

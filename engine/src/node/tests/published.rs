@@ -135,6 +135,20 @@ fn a_sweep_does_not_wait_for_a_pin() {
     assert_eq!(reader.pin().finished_compact_revision(), Some(6));
 }
 
+/// Revision 0 can be compacted as well; its answer once came before its sweep had ended.
+#[test]
+fn a_compaction_of_revision_0_is_answered_after_its_sweep() {
+    let mut member = Member1::new();
+    let id = member.node.propose(compaction(0)).expect("room");
+    let answered = (0..10_000).any(|_| {
+        member.work(10);
+        member.serve_disk(1);
+        member.answer(id).is_some()
+    });
+    assert!(answered);
+    assert_eq!(member.node.view().finished_compact_revision(), Some(0));
+}
+
 #[test]
 fn facts_of_raft_are_there_from_the_first_turn() {
     let member = Member1::new();
