@@ -190,8 +190,8 @@ impl StoreSweep {
         self.revision
     }
 
-    /// Deletes, in the commit that is open, up to `pairs_max` pairs' worth of what nobody reads; true once all up to the
-    /// revision were looked at.
+    /// Deletes, in the commit that is open and while the budget lasts, what nobody reads; true once all up to the revision
+    /// were looked at.
     ///
     /// # Errors
     /// [`Damage`] of the file.

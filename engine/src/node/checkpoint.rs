@@ -21,7 +21,7 @@ use crate::boot::meta::encode_conf_state;
 use crate::snap::{SnapFile, SnapIo, SnapOp, SnapTicket, v2_store_json};
 use crate::state::ClusterVersion;
 use crate::store::{CommitState, StoreIo, StoreTicket};
-use crate::types::Budget;
+use crate::types::{Budget, LogIndex};
 use crate::wal::{Durability, GroupNo, IoFault};
 
 /// When a checkpoint is due.
@@ -61,10 +61,10 @@ pub(super) struct Saving {
     unsaved_since: Option<u64>,
     /// The newest checkpoint, as it was last looked at.
     seen: Checkpoint,
-    /// Configuration at the checkpoint in progress, and at the newest one.
-    sealed_conf_state: raftpb::ConfState,
+    /// What a snapshot of the checkpoint in progress, or of the newest one, says of the members.
+    sealed: SealedMembers,
     is_closing: bool,
-    /// The last start, or the close, has stored the list of free pages with its checkpoint.
+    /// A checkpoint was begun since then: the last one, if nothing is applied any more.
     is_closed: bool,
     snapshot: Snapshot,
     /// The newest snapshot that the log vouches for.
@@ -72,6 +72,14 @@ pub(super) struct Saving {
     next_ticket: u64,
     /// Says why the store gives up.
     fault: IoFault,
+}
+
+/// The members at a checkpoint. They may change before it is durable.
+#[derive(Debug, Default)]
+struct SealedMembers {
+    conf_state: raftpb::ConfState,
+    /// For etcd 3.6 and older; empty if no snapshot was due.
+    v2_store: Bytes,
 }
 
 /// How far a snapshot got.
@@ -89,16 +97,12 @@ enum Snapshot {
 }
 
 impl Saving {
-    pub(super) fn new(
-        seen: Checkpoint,
-        conf_state: raftpb::ConfState,
-        last_snapshot: Position,
-    ) -> Self {
+    pub(super) fn new(seen: Checkpoint, last_snapshot: Position) -> Self {
         Saving {
             covered_by: GroupNo(0),
             unsaved_since: None,
             seen,
-            sealed_conf_state: conf_state,
+            sealed: SealedMembers::default(),
             is_closing: false,
             is_closed: false,
             snapshot: Snapshot::None,
@@ -119,12 +123,8 @@ impl Node {
     /// Does what can wait, between two entries; true while there is more without any new input.
     pub(super) fn keep_up(&mut self, budget: &mut Budget) -> Result<bool, NodeFailure> {
         let more = self.state.tend(budget)?;
-        match self.state.commit_state() {
-            CommitState::Failed => return Err(NodeFailure::Store(self.saving.fault)),
-            CommitState::ClaimFailed if self.tick_count.is_multiple_of(CLAIM_RETRY_TICKS) => {
-                self.state.retry_store_claim();
-            }
-            _ => {}
+        if self.state.commit_state() == CommitState::Failed {
+            return Err(NodeFailure::Store(self.saving.fault));
         }
         self.answer_compactions();
         if self.state.checkpoint() != self.saving.seen {
@@ -137,6 +137,14 @@ impl Node {
             self.begin_checkpoint();
         }
         Ok(more || begins)
+    }
+
+    /// Tries now and then to claim the space that the store was refused.
+    pub(super) fn retry_store_claim(&mut self) {
+        let is_refused = self.state.commit_state() == CommitState::ClaimFailed;
+        if is_refused && self.tick_count.is_multiple_of(CLAIM_RETRY_TICKS) {
+            self.state.retry_store_claim();
+        }
     }
 
     fn is_checkpoint_due(&mut self) -> bool {
@@ -178,7 +186,18 @@ impl Node {
             conf_state: encode_conf_state(&conf_state),
             storage_version: self.storage_version(),
         };
-        self.saving.sealed_conf_state = conf_state;
+        let v2_store = match self.is_snapshot_due(seal.index) {
+            true => v2_store_json(
+                self.membership.members(),
+                self.membership.removed(),
+                self.membership.cluster_version(),
+            ),
+            false => Bytes::new(),
+        };
+        self.saving.sealed = SealedMembers {
+            conf_state,
+            v2_store,
+        };
         self.saving.unsaved_since = None;
         self.saving.is_closed = self.saving.is_closing;
         self.state.begin_checkpoint(seal, self.saving.is_closing);
@@ -191,23 +210,26 @@ impl Node {
         (version >= STORAGE_VERSION_SINCE).then(|| Bytes::copy_from_slice(text.as_bytes()))
     }
 
+    fn is_snapshot_due(&self, index: LogIndex) -> bool {
+        let since = index.0.saturating_sub(self.saving.last_snapshot.index);
+        since > self.options.snapshot_count && matches!(self.saving.snapshot, Snapshot::None)
+    }
+
     fn consider_snapshot(&mut self) {
         let Checkpoint { index, term } = self.saving.seen;
-        let since = index.0.saturating_sub(self.saving.last_snapshot.index);
-        let is_free = matches!(self.saving.snapshot, Snapshot::None);
-        if since <= self.options.snapshot_count || !is_free {
+        let SealedMembers {
+            conf_state,
+            v2_store,
+        } = std::mem::take(&mut self.saving.sealed);
+        // One that became due since the seal, because the one before ended meanwhile, waits for the next checkpoint.
+        if v2_store.is_empty() || !self.is_snapshot_due(index) {
             return;
         }
-        let conf_state = self.saving.sealed_conf_state.clone();
         let file = SnapFile {
             term: term.0,
             index: index.0,
             conf_state: conf_state.clone(),
-            data: v2_store_json(
-                self.membership.members(),
-                self.membership.removed(),
-                self.membership.cluster_version(),
-            ),
+            data: v2_store,
         };
         self.saving.last_snapshot = Position {
             index: index.0,

@@ -259,6 +259,7 @@ impl Node {
         self.tick_count += 1;
         self.consensus.on_tick();
         self.wal.on_tick();
+        self.retry_store_claim();
         if self.has_lazy_record {
             self.wal.flush();
             self.has_lazy_record = false;

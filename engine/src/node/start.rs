@@ -123,13 +123,7 @@ impl Node {
         } = from;
         let commit = hard_state.commit.unwrap_or(0);
         let checkpoint = replay.state.checkpoint();
-        let (voters, learners) = replay.membership.conf_state();
-        let conf_state = raftpb::ConfState {
-            voters,
-            learners,
-            ..raftpb::ConfState::default()
-        };
-        let saving = Saving::new(checkpoint, conf_state, snapshot);
+        let saving = Saving::new(checkpoint, snapshot);
         // Nobody reads yet; one publication at the end copies no page twice.
         let applied = replay.state.applied_index().0;
         for entry in entries

@@ -645,3 +645,35 @@ fn a_restarted_follower_promises_nothing_before_its_log_is_synced() {
     }
     assert!(member.disk.sync_count > synced_before);
 }
+
+/// A full disk is asked for space now and then, not in every turn. The refusal itself brings the next turn, so a retry in
+/// each of them once kept the core busy for a tick in five.
+#[test]
+fn a_store_without_space_is_tried_again_once_in_a_while() {
+    let mut member = Member1::new();
+    member.put("key");
+    let mut refused = 0;
+    for second in 0..40 {
+        member.node.on_tick(Duration::from_secs(second));
+        for _ in 0..20 {
+            member.work(1000);
+            while let Some(io) = member.node.poll_io() {
+                member.disk.perform(io.op);
+                member.node.on_io_done(io.ticket, Ok(()));
+            }
+            while let Some(io) = member.node.poll_store_io() {
+                assert!(matches!(io.op, crate::store::StoreOp::Grow { .. }));
+                refused += 1;
+                let fault = IoFault { os_error: Some(28) };
+                member.node.on_store_io_done(io.ticket, Err(fault));
+            }
+        }
+    }
+    assert!((2..=8).contains(&refused), "{refused} in 40 ticks");
+    assert_eq!(member.node.propose(put("x")), Err(ProposeError::NoSpace));
+    (0..20).for_each(|second| member.tick(40 + second));
+    assert!(
+        member.node.propose(put("x")).is_ok(),
+        "there is space again"
+    );
+}
