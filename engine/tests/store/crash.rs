@@ -3,8 +3,9 @@
 use engine::store::{OpenError, Store, StoreIo};
 use proptest::prelude::*;
 
-use crate::disk::{Disk, Rng};
+use crate::disk::Disk;
 use crate::model::{Batch, Model, World, batch, open, read_all};
+use crate::random::Rng;
 
 /// Writes the sealed commit, operations in any order that the store allows, and stops after `steps` of them with what
 /// is under way done or not. True: the commit ended before.
@@ -51,13 +52,14 @@ fn run(seed: u64) {
     let mut rng = Rng(seed);
     let mut world = World::new();
     let mut next = 0;
+    // Of a torn first write the older meta page (commit 0) may be all that is left: its number does not tell.
+    let mut has_commit = false;
     for _ in 0..12 {
         let before = without_empty(&world.model);
         let changes = batch(&mut rng, &world.model, &mut next);
         world.change(&changes);
         world.store.seal(rng.one_in(3)).unwrap();
         let after = without_empty(&world.model);
-        let txid = world.store.txid();
         let is_done = if rng.one_in(2) {
             write_until(&mut world, &mut rng, u64::MAX)
         } else {
@@ -67,13 +69,14 @@ fn run(seed: u64) {
         if is_done && rng.one_in(2) {
             world.verify();
             world.store.release(world.store.txid());
+            has_commit = true;
             continue;
         }
         let disk = std::mem::replace(&mut world.disk, Disk::new());
         world.disk = disk.crash(&mut rng);
         match Store::open(world.disk.pages(), world.disk.now.len()) {
             Err(OpenError::Unborn) => {
-                assert!(txid == 0 && !is_done, "a durable commit is lost");
+                assert!(!has_commit && !is_done, "a durable commit is lost");
                 world.store = Store::create(world.disk.pages());
                 world.model = Model::new();
             }
@@ -81,7 +84,8 @@ fn run(seed: u64) {
             Ok(_) => {
                 world.store = open(&world.disk);
                 let found = content(&world.store);
-                assert!(found == after || (found == before && !is_done && txid > 0));
+                assert!(found == after || (found == before && !is_done && has_commit));
+                has_commit = true;
                 world.model = found;
                 world.verify();
             }
@@ -102,9 +106,15 @@ fn a_crash_in_the_first_commit_leaves_nothing_or_all() {
         match Store::open(disk.pages(), disk.now.len()) {
             Err(OpenError::Unborn) => {}
             Err(other) => panic!("{other}"),
-            Ok(store) => assert_eq!(store.txid(), 1.min(store.txid())),
+            Ok(store) => assert!(store.txid() <= 1),
         }
     }
+}
+
+/// Found by chance in CI: the second meta page of the first write is lost, then a crash in the second commit.
+#[test]
+fn a_torn_first_write_counts_as_a_commit() {
+    run(8_506_723_726_164_258_170);
 }
 
 proptest! {

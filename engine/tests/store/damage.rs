@@ -7,8 +7,9 @@ use engine::store::{BUCKETS, OpenError, Store, TreeReader, check};
 use engine::types::Budget;
 use proptest::prelude::*;
 
-use crate::disk::{Disk, Rng};
+use crate::disk::Disk;
 use crate::model::{World, batch};
+use crate::random::Rng;
 
 /// Files after many commits: without and with a stored list of free pages.
 fn files() -> &'static [Vec<u8>; 2] {

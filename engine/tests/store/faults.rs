@@ -2,8 +2,9 @@
 
 use engine::store::{CommitState, Store, StoreOp};
 
-use crate::disk::{FAULT, Rng};
+use crate::disk::FAULT;
 use crate::model::{World, batch};
+use crate::random::Rng;
 
 /// A world with two durable commits and a sealed third one.
 fn sealed(seed: u64) -> World {

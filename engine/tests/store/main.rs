@@ -8,3 +8,5 @@ mod disk;
 mod faults;
 mod golden;
 mod model;
+#[path = "../support/random.rs"]
+mod random;

@@ -8,7 +8,8 @@ use engine::tail::Bucket;
 use engine::types::Budget;
 use proptest::prelude::*;
 
-use crate::disk::{Disk, Rng};
+use crate::disk::Disk;
+use crate::random::Rng;
 
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) type Model = BTreeMap<Bucket, Map>;

@@ -4,7 +4,8 @@
 //! prefix of that row says, and the prefix must reach the last group reported durable. The next
 //! life goes on from there.
 
-use crate::sim_disk::{Rng, SimDisk};
+use crate::random::Rng;
+use crate::sim_disk::SimDisk;
 use bytes::Bytes;
 use engine::wal::{Durability, GroupNo, Health, Recovered, Wal, WalIo, WalOptions};
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! Each operation in turn fails.
 
-use crate::sim_disk::{Rng, SimDisk};
+use crate::random::Rng;
+use crate::sim_disk::SimDisk;
 use bytes::Bytes;
 use engine::wal::{
     Durability, GroupNo, Health, IoFault, Pace, SegmentName, Wal, WalOp, WalOptions,
