@@ -17,6 +17,8 @@
 //! - A `.snap.db` that is not swapped in is of a snapshot that never became valid, or was swapped in already: once the
 //!   member has started, all of them may be removed.
 //!
+//! - A long log is read from the segment of the last snapshot but one first, and decided upon; where that part does not settle
+//!   the matter, the whole ([`first_needed`], [`suffices`]).
 //! - Log and database must be of one history: the term of the entry at C is compared, and a member that the log knows by
 //!   then must be among the database's. Nothing else in a database says whose it is.
 //!
@@ -29,11 +31,13 @@ mod facts;
 mod log;
 pub mod meta;
 mod plan;
+mod suffix;
 
 pub use decide::{Start, decide};
 pub use error::BootError;
 pub use facts::{DbFacts, Found, Position, SnapshotFacts};
 pub use plan::StartPlan;
+pub use suffix::{first_needed, suffices};
 
 #[cfg(test)]
 mod tests;

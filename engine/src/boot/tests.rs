@@ -600,10 +600,9 @@ impl Honest {
     fn directory(&self) -> Directory {
         let at = |index: u64| (index, self.terms[index as usize]);
         let last = self.terms.len() as u64 - 1;
-        let log: Vec<At> = (self.first..=last).map(at).collect();
         Directory {
             wal: Some(recovered(
-                &log,
+                &entries_of(self, self.first),
                 &[(0, 0), at(self.snapshot)],
                 (at(last).1, 7, self.commit),
             )),
@@ -612,6 +611,12 @@ impl Honest {
             received_dbs: Vec::new(),
         }
     }
+}
+
+fn entries_of(honest: &Honest, first: u64) -> Vec<At> {
+    let last = honest.terms.len() as u64 - 1;
+    let at = |index: u64| (index, honest.terms[index as usize]);
+    (first..=last).map(at).collect()
 }
 
 /// A record of a snapshot at the commit, an older one behind it, and neither entries nor a database: the plan once promised
@@ -647,6 +652,51 @@ proptest! {
         let log = plan.take_log(&mut directory.wal.unwrap());
         let indexes: Vec<u64> = log.iter().map(Entry::index).collect();
         prop_assert_eq!(indexes, (plan.offset.index + 1..=last).collect::<Vec<_>>());
+    }
+
+    /// A decision upon the newer segments that is taken is the one that the whole log gives.
+    #[test]
+    fn a_part_that_suffices_tells_the_same(
+        honest in honest(), older in any::<prop::sample::Index>(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+        database_at in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let last = honest.terms.len() as u64 - 1;
+        let mut directory = honest.directory();
+        let at = |index: u64| (index, honest.terms[index as usize]);
+        // A database may have been put back.
+        if let Some(index) = database_at {
+            let index = index.index(last as usize + 1) as u64;
+            directory.db = (index > 0).then(|| database(at(index)));
+        }
+        let older = older.index(honest.snapshot as usize + 1) as u64;
+        directory.snapshots = vec![at(honest.snapshot), at(older)];
+        let mut records = vec![(0, 0), at(older), at(honest.snapshot)];
+        let whole = recovered(&entries_of(&honest, honest.first), &records, (at(last).1, 7, honest.commit));
+
+        let mut firsts: Vec<u64> = cuts.iter().map(|cut| honest.first + cut.index((last - honest.first) as usize + 1) as u64).collect();
+        firsts.push(honest.first);
+        firsts.sort_unstable();
+        firsts.dedup();
+        let segments: Vec<SegmentName> = (7..).zip(&firsts).map(|(sequence, first)| SegmentName { sequence, first_index: *first }).collect();
+        let read_from = first_needed(&segments, &[at(honest.snapshot).0, older]);
+        let first = firsts[read_from];
+        if read_from > 0 {
+            // A record stands behind the entry that it names.
+            records.retain(|(index, _)| *index >= first);
+        }
+        let part = recovered(&entries_of(&honest, first), &records, (at(last).1, 7, honest.commit));
+
+        directory.wal = Some(part.clone());
+        let by_part = directory.start();
+        directory.wal = Some(whole);
+        let by_whole = directory.start();
+        if by_part.as_ref().is_ok_and(|start| suffices(start, &part)) {
+            let (Ok(Start::Resume(by_part)), Ok(Start::Resume(by_whole))) = (by_part, by_whole) else { panic!() };
+            prop_assert!(by_part.offset.index >= by_whole.offset.index && by_part.offset.index <= by_part.snapshot.index);
+            prop_assert_eq!(StartPlan { offset: by_whole.offset, ..*by_part }, *by_whole);
+        } else if database_at.is_none() && read_from > 0 && honest.snapshot <= honest.commit && older < honest.snapshot {
+            prop_assert!(false, "the usual directory is settled by {:?}", directory.wal);
+        }
     }
 
     /// Any numbers in any place: a plan that is given holds together.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::raftpb;
@@ -273,7 +274,11 @@ fn tail_of(
     // At least one committed entry stays: its term is what the next one builds on.
     let from = commit.saturating_sub(keep_count.max(1)).max(offset.index);
     let dropped = entries.partition_point(|entry| entry.index() <= from);
-    let tail = entries.split_off(dropped);
+    let mut tail = entries.split_off(dropped);
+    // Copies: these few must not keep the segments that they were read from in memory.
+    for data in tail.iter_mut().filter_map(|entry| entry.data.as_mut()) {
+        *data = Bytes::copy_from_slice(data);
+    }
     let offset_term = entries.last().map_or(offset.term, raftpb::Entry::term);
     LogTail {
         offset_index: from,

@@ -2,6 +2,7 @@
 //!
 //! - every page below the high water is reached once from the root bucket, or is free, and not both;
 //! - keys ascend within a page, and lie within what the branches above promise;
+//! - the root bucket holds nothing but buckets;
 //! - the leaves of a tree are at one depth, kinds and places are right.
 
 use super::Pages;
@@ -110,7 +111,7 @@ impl<'a> Walk<'a> {
                 return Err(node.damage(DamageKind::Unbalanced));
             }
             self.report.empty_leaves += u64::from(node.count() == 0 && page != tree.root);
-            return self.leaf(&node);
+            return self.leaf(tree, &node);
         }
         self.report.branch_pages += 1;
         self.report.single_child_branches += u64::from(node.count() == 1);
@@ -125,10 +126,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn leaf(&mut self, node: &Node<'a>) -> Result<(), StoreDamage> {
+    fn leaf(&mut self, tree: &TreeWalk, node: &Node<'a>) -> Result<(), StoreDamage> {
         self.report.leaf_pages += 1;
         for index in 0..node.count() {
             if !node.is_bucket(index) {
+                if tree.root == self.meta.root {
+                    let offset = node.element(index)?.value_offset;
+                    return Err(StoreDamage::new(offset, DamageKind::NotABucket));
+                }
                 self.report.elements += 1;
                 continue;
             }

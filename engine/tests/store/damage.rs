@@ -35,9 +35,12 @@ fn files() -> &'static [Vec<u8>; 2] {
 fn use_all(content: &[u8], rng: &mut Rng) {
     let disk = Disk::from_bytes(content, content.len() as u64);
     let checked = check(&*disk.now, disk.now.len());
-    let Ok(mut store) = Store::open(disk.pages(), disk.now.len()) else {
-        assert!(checked.is_err(), "what check takes can be opened");
-        return;
+    let mut store = match Store::open(disk.pages(), disk.now.len()) {
+        Ok(store) => store,
+        Err(error) => {
+            assert!(checked.is_err(), "what check takes can be opened: {error}");
+            return;
+        }
     };
     for bucket in BUCKETS {
         let reader = store.reader(bucket);
@@ -94,6 +97,39 @@ fn commit(store: &mut Store, rng: &mut Rng) -> Result<(), engine::store::StoreDa
     store.seal(true)
 }
 
+fn changed(seed: u64, which: usize, cut: Option<f64>) {
+    let mut rng = Rng(seed);
+    let mut content = files()[which].clone();
+    for _ in 0..rng.below(12) {
+        // Headers and element tables are hit more often than they are large.
+        let page = rng.below(content.len() as u64 / 4096) as usize * 4096;
+        let reach = if rng.one_in(3) { 4096 } else { 120 };
+        let at = page + rng.below(reach) as usize;
+        if rng.one_in(2) {
+            content[at] ^= 1 << rng.below(8);
+        } else {
+            content[at] = rng.next() as u8;
+        }
+    }
+    if rng.one_in(4) {
+        // A page under another one's place.
+        let from = rng.below(content.len() as u64 / 4096) as usize * 4096;
+        let to = rng.below(content.len() as u64 / 4096) as usize * 4096;
+        content.copy_within(from..from + 4096, to);
+        content[to..to + 8].copy_from_slice(&(to as u64 / 4096).to_le_bytes());
+    }
+    if let Some(cut) = cut {
+        content.truncate((content.len() as f64 * cut) as usize);
+    }
+    use_all(&content, &mut rng);
+}
+
+/// Found by chance in CI: a name in the root bucket lost the flag that says it is one of a bucket.
+#[test]
+fn a_root_element_that_is_no_bucket_is_found() {
+    changed(13_522_007_305_790_092_370, 0, None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -103,30 +139,7 @@ proptest! {
         which in 0..2_usize,
         cut in prop::option::weighted(0.2, 0.0..1.0_f64),
     ) {
-        let mut rng = Rng(seed);
-        let mut content = files()[which].clone();
-        for _ in 0..rng.below(12) {
-            // Headers and element tables are hit more often than they are large.
-            let page = rng.below(content.len() as u64 / 4096) as usize * 4096;
-            let reach = if rng.one_in(3) { 4096 } else { 120 };
-            let at = page + rng.below(reach) as usize;
-            if rng.one_in(2) {
-                content[at] ^= 1 << rng.below(8);
-            } else {
-                content[at] = rng.next() as u8;
-            }
-        }
-        if rng.one_in(4) {
-            // A page under another one's place.
-            let from = rng.below(content.len() as u64 / 4096) as usize * 4096;
-            let to = rng.below(content.len() as u64 / 4096) as usize * 4096;
-            content.copy_within(from..from + 4096, to);
-            content[to..to + 8].copy_from_slice(&(to as u64 / 4096).to_le_bytes());
-        }
-        if let Some(cut) = cut {
-            content.truncate((content.len() as f64 * cut) as usize);
-        }
-        use_all(&content, &mut rng);
+        changed(seed, which, cut);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use engine::snap::SnapFile;
 use engine::state::{Progress, Stored, db_facts};
 use engine::store::{OpenError, Store};
 use engine::types::Budget;
-use engine::wal::{Recovered, Wal, WalOptions};
+use engine::wal::{Wal, WalOptions};
 
 use super::MemberError;
 use super::files::Files;
@@ -14,21 +14,22 @@ use super::start::node_options;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::logging;
-use crate::storage::{FoundSnapshots, StoreDisk};
+use crate::storage::{FoundLog, FoundSnapshots, StoreDisk};
 
 /// The node of a member that ran before. `disk` becomes the one of the database that it goes on with.
 pub(super) async fn resume(
     config: &Config,
-    mut recovered: Recovered,
+    mut log: FoundLog,
     disk: &mut StoreDisk,
     found: &FoundSnapshots,
     files: &Files,
 ) -> Result<Node, MemberError> {
-    if let Some(cut) = &recovered.cut {
+    if let Some(cut) = &log.recovered().cut {
         logging::warn!("the end of the write-ahead log was torn by a crash and is cut", "cut" => cut.to_string());
     }
-    let identity = Identity::of_log(&recovered.metadata)?;
-    let (plan, store) = decide(&recovered, disk, found, files).await?;
+    let identity = Identity::of_log(&log.recovered().metadata)?;
+    let (plan, store) = decide(&mut log, disk, found, files).await?;
+    let mut recovered = log.into_recovered();
     for note in &plan.notes {
         logging::warn!("noticed in the data directory", "note" => note.clone());
     }
@@ -56,7 +57,7 @@ pub(super) async fn resume(
 /// How to go on, and the store to go on with. A database that was received for a snapshot first takes the place of the
 /// one that is there.
 async fn decide(
-    recovered: &Recovered,
+    log: &mut FoundLog,
     disk: &mut StoreDisk,
     found: &FoundSnapshots,
     files: &Files,
@@ -74,13 +75,19 @@ async fn decide(
         let db = store.as_ref().map(db_facts).transpose();
         let db = db.map_err(|damage| files.damaged(damage))?;
         let start = boot::decide(&Found {
-            wal: Some(recovered),
+            wal: Some(log.recovered()),
             snapshots: &snapshots,
             db: db.as_ref(),
             received_dbs: &received,
-        })
-        .map_err(|error| files.boot(error))?;
-        match start {
+        });
+        let is_settled = start
+            .as_ref()
+            .is_ok_and(|start| boot::suffices(start, log.recovered()));
+        if log.has_unread() && !is_settled {
+            log.read_whole().await?;
+            continue;
+        }
+        match start.map_err(|error| files.boot(error))? {
             Start::Resume(plan) => {
                 let store = store.unwrap_or_else(|| Store::create(disk.pages()));
                 return Ok((*plan, store));

@@ -43,11 +43,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use engine::wal::Recovered;
-
 pub use disk::WalDisk;
 pub use error::StorageError;
 pub use observer::DiskObserver;
+pub use reader::FoundLog;
 pub use snapshots::{FoundSnapshots, SnapDisk};
 pub use store::StoreDisk;
 
@@ -102,7 +101,7 @@ pub enum StoredLog {
     /// directory gets its name once the first groups, sealed before the first `poll_io`, are durable.
     New,
     /// Continue it by [`engine::wal::Wal::resume`].
-    Existing(Recovered),
+    Existing(FoundLog),
 }
 
 /// Claims the directory, which is made if need be, reads the log, and opens the store.
@@ -124,9 +123,10 @@ pub async fn open(
             BTreeMap::new(),
         )
     } else {
-        let (recovered, locks) = reader::read_log(&directory, segments).await?;
+        let snapshots = snapshots::indexes(&directory).await?;
+        let (log, locks) = FoundLog::open(&directory, segments, &snapshots).await?;
         directory.remove_leftovers().await?;
-        (directory, StoredLog::Existing(recovered), locks)
+        (directory, StoredLog::Existing(log), locks)
     };
     directory.remove_snap_leftovers().await?;
     let directory = Rc::new(directory);

@@ -134,6 +134,13 @@ impl SnapDisk {
     }
 }
 
+/// Of the snapshot files by their names, whatever is in them.
+pub(super) async fn indexes(directory: &Directory) -> Result<Vec<u64>, StorageError> {
+    let names = list(&directory.snap()).await?;
+    let files: Vec<SnapName> = parse(&names);
+    Ok(files.iter().map(|name| name.index).collect())
+}
+
 async fn read(snap: &Path, name: SnapName) -> Option<SnapFile> {
     let path = snap.join(name.to_string());
     let shown = path.display().to_string();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use driver::{ExecutorConfig, FileLock, faults};
-use engine::wal::{Durability, Health, SegmentName, Wal, WalOptions};
+use engine::wal::{Durability, Health, Recovered, SegmentName, Wal, WalOptions};
 use proto::raftpb;
 
 use super::*;
@@ -106,6 +106,11 @@ async fn create(dir: &Path) -> (Wal, WalDisk) {
 }
 
 async fn reopen(dir: &Path) -> (Recovered, WalDisk) {
+    let (log, disk) = reopen_log(dir).await;
+    (log.into_recovered(), disk)
+}
+
+async fn reopen_log(dir: &Path) -> (FoundLog, WalDisk) {
     // The former owner's descriptors are closed by the ring's next turns.
     let storage = driver::timeout(Duration::from_secs(20), async {
         loop {
@@ -116,10 +121,10 @@ async fn reopen(dir: &Path) -> (Recovered, WalDisk) {
         }
     });
     let Storage { disk, log, .. } = storage.await.unwrap();
-    let StoredLog::Existing(recovered) = log else {
+    let StoredLog::Existing(log) = log else {
         panic!("the log is gone")
     };
-    (recovered, disk)
+    (log, disk)
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -480,5 +485,56 @@ fn operations_that_overlap_find_their_files_while_the_directory_is_renamed() {
         drop((wal, storage));
         let (recovered, _disk) = reopen(dir).await;
         assert_eq!(recovered.entries.len(), 59);
+    });
+}
+
+/// Entries of a long log below the last snapshots are read only if somebody asks for them.
+#[test]
+fn a_start_reads_from_the_last_snapshot_but_one() {
+    run(async |dir| {
+        let (mut wal, disk) = create(dir).await;
+        append(&mut wal, &disk, 1..400, 3000).await;
+        drop((wal, disk));
+        let snap = dir.join("data/member/snap");
+        for index in [100, 250, 300] {
+            let name = engine::snap::SnapName { term: 1, index };
+            std::fs::write(snap.join(name.to_string()), b"the name is enough").unwrap();
+        }
+        let (mut log, disk) = reopen_log(dir).await;
+        assert!(log.has_unread());
+        let indexes = |log: &FoundLog| {
+            let entries = log.recovered().entries.iter();
+            entries.map(raftpb::Entry::index).collect::<Vec<_>>()
+        };
+        let part = indexes(&log);
+        let first = part[0];
+        assert!((200..=250).contains(&first), "{first}");
+        assert_eq!(part, (first..400).collect::<Vec<_>>());
+        let tail = log.recovered().tail.clone();
+        log.read_whole().await.unwrap();
+        assert!(!log.has_unread());
+        assert_eq!(indexes(&log), (1..400).collect::<Vec<_>>());
+        assert_eq!(log.recovered().tail, tail);
+        drop((log, disk));
+
+        // Damage in what is read means that all of it is looked at, and told.
+        let mut segments: Vec<_> = names(&dir.join("data/member/wal"));
+        segments.retain(|name| name.ends_with(".wal"));
+        let last_but_one = dir
+            .join("data/member/wal")
+            .join(&segments[segments.len() - 2]);
+        let mut bytes = std::fs::read(&last_but_one).unwrap();
+        bytes[5000] ^= 1;
+        std::fs::write(&last_but_one, bytes).unwrap();
+        let refused = loop {
+            match open_default(dir).await {
+                Err(StorageError::InUse { .. }) => driver::sleep(Duration::from_millis(1)).await,
+                result => break result.err().unwrap(),
+            }
+        };
+        assert!(
+            refused.to_string().contains(&segments[segments.len() - 2]),
+            "{refused}"
+        );
     });
 }

@@ -154,10 +154,10 @@ fn a_release_removes_the_oldest_segments_and_gives_up_their_locks() {
                 opened => break opened.unwrap(),
             }
         };
-        let StoredLog::Existing(recovered) = opened.log else {
+        let StoredLog::Existing(log) = opened.log else {
             panic!("the log is gone")
         };
-        let mut wal = Wal::resume(&recovered, small());
+        let mut wal = Wal::resume(log.recovered(), small());
         append(&mut wal, &opened.disk, 200..400, 3000).await;
         let before = segments(dir);
         assert!(before.len() > 8, "{before:?}");
