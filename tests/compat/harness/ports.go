@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 )
 
 // The ports lie below the range the kernel takes for outgoing connections, so
@@ -14,10 +15,18 @@ const (
 	portLimit = 32_000
 )
 
-// freePorts finds loopback ports that nobody listens on.
+// given holds the ports that were handed out: a server that is down may come back on its own.
+var (
+	givenLock sync.Mutex
+	given     = map[int]bool{}
+)
+
+// freePorts finds loopback ports that nobody listens on. No two calls give the same one.
 func freePorts(count int) ([]int, error) {
 	ports := make([]int, 0, count)
 	held := make([]net.Listener, 0, count)
+	givenLock.Lock()
+	defer givenLock.Unlock()
 	defer func() {
 		for _, listener := range held {
 			_ = listener.Close()
@@ -25,10 +34,14 @@ func freePorts(count int) ([]int, error) {
 	}()
 	for attempt := 0; attempt < 1000 && len(ports) < count; attempt++ {
 		port := portFirst + rand.IntN(portLimit-portFirst)
+		if given[port] {
+			continue
+		}
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
+		given[port] = true
 		held = append(held, listener)
 		ports = append(ports, port)
 	}

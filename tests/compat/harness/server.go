@@ -114,16 +114,19 @@ func Launch(program Program, options Options) (*Server, error) {
 	if server.DataDir == "" {
 		server.DataDir = filepath.Join(scratch, "data")
 	}
-	for try := 1; ; try++ {
-		err = server.startOnNewPorts()
-		if err == nil {
-			return server, nil
-		}
-		if try == startTries || !strings.Contains(server.LogTail(), "address already in use") {
-			return nil, fmt.Errorf("%s did not start: %w\nend of its log:\n%s",
-				program.Name, err, server.LogTail())
-		}
+	if err := server.startAnyhow(server.startOnNewPorts); err != nil {
+		return nil, fmt.Errorf("%s did not start: %w\nend of its log:\n%s", program.Name, err, server.LogTail())
 	}
+	return server, nil
+}
+
+// startAnyhow starts on new ports where another process was quicker to take the ones at hand.
+func (s *Server) startAnyhow(first func() error) error {
+	err := first()
+	for try := 1; err != nil && try < startTries && strings.Contains(s.LogTail(), "address already in use"); try++ {
+		err = s.startOnNewPorts()
+	}
+	return err
 }
 
 func (s *Server) startOnNewPorts() error {
@@ -136,10 +139,10 @@ func (s *Server) startOnNewPorts() error {
 	return s.start()
 }
 
-// Restart starts a stopped server again on its directory and ports.
+// Restart starts a stopped server again on its directory, and on its ports unless somebody took one.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	if err := s.start(); err != nil {
+	if err := s.startAnyhow(s.start); err != nil {
 		t.Fatalf("%s did not start again: %v\nend of its log:\n%s", s.Program.Name, err, s.LogTail())
 	}
 }
