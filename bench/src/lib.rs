@@ -19,6 +19,7 @@
 //! single    run: one load on a server that runs already
 //! compare   compare: two servers in turns, round by round
 //! floors    floors: every promise, PASS or MISS
+//! steady    steady: a prober while checkpoints and a compaction run
 //! agree     agree: our client beside etcd's
 //! profile   profile: where a put's microseconds go, by `perf`
 //! null_server, disk   the denominators
@@ -46,6 +47,7 @@ pub mod report;
 pub mod server;
 pub mod single;
 pub mod stats;
+pub mod steady;
 pub mod stopwatch;
 pub mod table;
 pub mod tool;

@@ -22,6 +22,9 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Time for one answer of a starting server.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
+/// More than any page of metrics has.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
 /// Time for an orderly end; an etcd with much to write takes a second or two.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -213,20 +216,21 @@ fn free_ports() -> io::Result<[u16; 2]> {
 
 /// Whether `GET /health` says so: it does only when the node has a leader and applies.
 fn is_healthy(endpoint: SocketAddr) -> bool {
-    ask_health(endpoint).is_ok_and(|answer| {
+    http_get(endpoint, "/health").is_ok_and(|answer| {
         answer.starts_with("HTTP/1.1 200") && answer.contains(r#""health":"true""#)
     })
 }
 
-fn ask_health(endpoint: SocketAddr) -> io::Result<String> {
+/// The whole answer to a GET, its head included. A body that comes in chunks is left in them.
+pub(crate) fn http_get(endpoint: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&endpoint, ANSWER_LIMIT)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     write!(
         stream,
-        "GET /health HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = Vec::new();
-    stream.take(64 << 10).read_to_end(&mut answer)?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 

@@ -182,3 +182,47 @@ fn floors_of_etcd_against_itself_print_every_promise() {
         assert!(floor["figure"]["median"].as_f64().unwrap() > 0.0, "{floor}");
     }
 }
+
+#[test]
+fn a_steady_run_of_etcd_against_itself_probes_each_millisecond() {
+    let Some((etcd, _)) = real() else { return };
+    let text = run_small("steady", 1, &[("--etcd", &etcd), ("--etcore", &etcd)]);
+    let lines: Vec<Value> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [promises, quiet, background, compaction, part] = lines.as_slice() else {
+        panic!("{text}");
+    };
+    let metric = |line: &Value, name: &str| {
+        let metrics = line["metrics"].as_array().unwrap().iter();
+        let found = metrics.clone().find(|metric| metric["name"] == name);
+        let found = found.unwrap_or_else(|| panic!("no {name} in {line}"));
+        [&found["a"], &found["b"]].map(|server| server["median"].as_f64().unwrap())
+    };
+    for (line, is_written) in [(quiet, false), (background, true), (compaction, true)] {
+        // An open loop sends what is due, however busy the machine is: two requests in each of 600 ms. Only a
+        // compaction that takes longer makes it more.
+        let requests = metric(line, "requests");
+        let is_exact = requests == [1_200.0, 1_200.0];
+        assert!(is_exact || line["case"] == "steady_compaction", "{line}");
+        assert!(requests.iter().all(|count| *count >= 1_200.0), "{line}");
+        let background = metric(line, "background_puts_per_sec");
+        assert!(background.iter().all(|rate| (*rate > 0.0) == is_written));
+        let latencies = ["p50", "p99", "p999", "max"];
+        let latencies = latencies.map(|name| metric(line, &format!("both_{name}_us"))[0]);
+        assert!(latencies.is_sorted() && latencies[0] > 0.0, "{latencies:?}");
+    }
+    assert!(metric(compaction, "compaction_secs")[0] > 0.0);
+    assert!(metric(part, "requests")[0] <= metric(compaction, "requests")[0]);
+    let promises = promises["floors"].as_array().unwrap();
+    assert_eq!(promises.len(), 8, "{text}");
+    for promise in promises {
+        // etcd has no turns to tell of, and what is not measured is missed.
+        if promise["name"].as_str().unwrap().starts_with("turn") {
+            assert_eq!(promise["is_met"], false, "{promise}");
+        }
+    }
+    assert!(promises[2]["figure"]["median"].as_f64().unwrap() > 0.0);
+}

@@ -69,6 +69,11 @@ impl Flags {
         self.switches.remove(name)
     }
 
+    /// Whether the switch was given; it stays to be read.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.switches.contains(name)
+    }
+
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         self.values.remove(name)
     }

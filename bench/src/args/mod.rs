@@ -19,6 +19,7 @@ use crate::own::{OwnClient, key_space_max};
 use crate::profile::ProfileRun;
 use crate::server::ServerCommand;
 use crate::single::SingleRun;
+use crate::steady::{SteadyRun, SteadySizes};
 use crate::tool::LoadTool;
 
 /// Printed by `--help` and with each error.
@@ -26,6 +27,7 @@ pub const USAGE: &str = "\
 usage: etcore-bench run --endpoint IP:PORT [--op put] …      load a server that runs already
        etcore-bench compare --a COMMAND --b COMMAND          two servers in turns, fresh directories
        etcore-bench floors --etcd COMMAND --etcore COMMAND   every promise with its figure, PASS or MISS
+       etcore-bench steady --etcd COMMAND --etcore COMMAND   a prober while checkpoints and a compaction run
        etcore-bench agree --server COMMAND                   our client and etcd's on one server, in turns
        etcore-bench profile --server COMMAND                 where a put's microseconds go
        etcore-bench null-server [--listen URL] [--core N]    answers everything, does nothing
@@ -49,7 +51,13 @@ run
   --pid N                 the server, for its CPU time and memory
   --json                  one JSON line instead of the table
 
-compare, floors, agree, profile
+steady
+  --keys N                keys                              (50000)
+  --overwrites N          writes of each after its first, which the compaction takes away (10)
+  --seconds S             least length of a phase           (20)
+  --background-puts N     paced puts a second beside the prober, 0 for none (2000)
+
+compare, floors, steady, agree, profile
   --client NAME           own or benchmark (compare, profile) (own)
   --benchmark PATH        etcd's tool                       (tests/compat/bin/benchmark; floors: not used)
   --rounds N              rounds                            (3)
@@ -84,6 +92,7 @@ pub enum Request {
     Run(SingleRun),
     Compare(Comparison),
     Floors(FloorsRun),
+    Steady(SteadyRun),
     Agree(Agreement),
     Profile(ProfileRun),
     NullServer(NullServer),
@@ -136,6 +145,23 @@ const SMALL: Sizes = Sizes {
     ..REAL
 };
 
+const REAL_STEADY: SteadySizes = SteadySizes {
+    key_count: 50_000,
+    // With their first writes these are 550,000 revisions, 500,000 of which nobody sees any more.
+    overwrite_count: 10,
+    phase: Duration::from_secs(20),
+    background_puts_per_sec: 2_000,
+    look: Duration::from_secs(1),
+};
+
+const SMALL_STEADY: SteadySizes = SteadySizes {
+    key_count: 200,
+    overwrite_count: 3,
+    phase: Duration::from_millis(600),
+    look: Duration::from_millis(20),
+    ..REAL_STEADY
+};
+
 /// A bound for counts, far above what anyone waits for.
 const MANY: u64 = 1_000_000_000;
 
@@ -158,6 +184,7 @@ impl Request {
             "run" => Self::Run(single(&mut flags)?),
             "compare" => Self::Compare(comparison(&mut flags)?),
             "floors" => Self::Floors(floors(&mut flags)?),
+            "steady" => Self::Steady(steady(&mut flags)?),
             "agree" => Self::Agree(agreement(&mut flags)?),
             "profile" => Self::Profile(profile(&mut flags)?),
             "null-server" => Self::NullServer(null_server(&mut flags)?),
@@ -211,6 +238,38 @@ fn floors(flags: &mut Flags) -> Result<FloorsRun, ArgsError> {
         tool,
         round_count: rounds(flags)?,
         settings: settings(flags, core)?,
+    })
+}
+
+fn steady(flags: &mut Flags) -> Result<SteadyRun, ArgsError> {
+    let core = flags.core("client-core", Some(1))?;
+    let base = if flags.is_set("small") {
+        SMALL_STEADY
+    } else {
+        REAL_STEADY
+    };
+    let settings = settings(flags, core)?;
+    let Client::Own(client) = settings.client else {
+        return Err(ArgsError::Contradiction("only our own client is paced"));
+    };
+    let keys_max = key_space_max(settings.sizes.key_size_bytes).min(MANY);
+    Ok(SteadyRun {
+        etcd: flags.command("etcd")?,
+        etcore: flags.command("etcore")?,
+        round_count: rounds(flags)?,
+        client,
+        settings,
+        sizes: SteadySizes {
+            key_count: flags.number("keys", base.key_count, 1..=keys_max)?,
+            overwrite_count: flags.number("overwrites", base.overwrite_count, 0..=1_000)?,
+            phase: flags.seconds("seconds", base.phase, 0.01..=3_600.0)?,
+            background_puts_per_sec: flags.number(
+                "background-puts",
+                base.background_puts_per_sec,
+                0..=100_000,
+            )?,
+            look: base.look,
+        },
     })
 }
 

@@ -91,6 +91,21 @@ fn the_other_commands() {
         panic!("not floors");
     };
     assert_eq!(floors.tool.unwrap().program, PathBuf::from("t"));
+    let Request::Steady(steady) = parse("steady --etcd a --etcore b").unwrap() else {
+        panic!("not steady");
+    };
+    assert_eq!(steady.sizes, REAL_STEADY);
+    let line = "steady --etcd a --etcore b --small --background-puts 0 --seconds 2";
+    let Request::Steady(steady) = parse(line).unwrap() else {
+        panic!("not steady");
+    };
+    let wanted = SteadySizes {
+        background_puts_per_sec: 0,
+        phase: Duration::from_secs(2),
+        ..SMALL_STEADY
+    };
+    assert_eq!(steady.sizes, wanted);
+    assert_eq!(steady.settings.sizes, SMALL);
     let Request::Agree(agreement) = parse("agree --server a").unwrap() else {
         panic!("not agree");
     };

@@ -10,6 +10,7 @@ use bench::args::{Disk, NullServer, Request, USAGE};
 use bench::compare::{CaseRounds, Comparison};
 use bench::floors::{self, FloorsLine, FloorsRun};
 use bench::single::SingleRun;
+use bench::steady::{self, SteadyRun};
 use bench::table::{Conditions, to_json, to_table};
 use bench::{disk, null_server};
 
@@ -36,6 +37,7 @@ fn perform(request: Request) -> Result<(), Box<dyn Error>> {
         Request::Run(run) => single(&run)?,
         Request::Compare(comparison) => compare(&comparison)?,
         Request::Floors(run) => floors(&run)?,
+        Request::Steady(run) => steady(&run)?,
         Request::Agree(agreement) => agree(&agreement)?,
         Request::Profile(profile) => print!("{}", profile.run()?),
         Request::NullServer(server) => serve_null(&server)?,
@@ -87,6 +89,21 @@ fn floors(run: &FloorsRun) -> Result<(), Box<dyn Error>> {
         ..conditions
     };
     print_lines(&measured.tool, &by_tool)
+}
+
+fn steady(run: &SteadyRun) -> Result<(), Box<dyn Error>> {
+    let conditions = Conditions::of(&run.comparison())?;
+    print!("{}", conditions.to_text());
+    print!("{}", steady::sizes_text(&run.sizes));
+    let result = run.run(|line| eprintln!("{line}"))?;
+    print!("{}", result.to_table());
+    let floors = result.floors();
+    println!("{}", floors::to_text(&floors));
+    println!("{}", serde_json::json!({ "floors": floors }));
+    for line in result.to_json(&run.sizes, &conditions)? {
+        println!("{line}");
+    }
+    Ok(())
 }
 
 fn agree(agreement: &Agreement) -> Result<(), Box<dyn Error>> {

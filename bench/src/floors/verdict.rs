@@ -59,7 +59,7 @@ impl Bound {
 }
 
 impl Floor {
-    fn new(name: String, bound: Bound, figure: Option<Spread>, parts: String) -> Self {
+    pub(crate) fn new(name: String, bound: Bound, figure: Option<Spread>, parts: String) -> Self {
         let is_met = bound.is_met(figure);
         Self {
             name,

@@ -33,6 +33,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 struct Call {
     started: Duration,
+    tag: u32,
     answer: Option<Bytes>,
 }
 
@@ -40,6 +41,8 @@ struct Call {
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) started: Duration,
+    /// What the call was started with.
+    pub(super) tag: u32,
     pub(super) answer: Answer,
 }
 
@@ -79,12 +82,13 @@ impl Connection {
         self.calls.len()
     }
 
-    /// Starts a call; `flush` sends it.
+    /// Starts a call whose latency counts from `started`; `flush` sends it. Its answer comes with `tag`.
     pub(super) fn start(
         &mut self,
         path: &str,
         request: Bytes,
-        now: Duration,
+        started: Duration,
+        tag: u32,
     ) -> Result<(), OwnError> {
         let id = self
             .machine
@@ -93,7 +97,8 @@ impl Connection {
         self.machine.send_message(id, request);
         self.machine.half_close(id);
         let call = Call {
-            started: now,
+            started,
+            tag,
             answer: None,
         };
         self.calls.insert(id, call);
@@ -179,6 +184,7 @@ fn answered(call: Call) -> Result<Answered, OwnError> {
     let answer = Answer::decode(message).map_err(|_| OwnError::Answer("it is no message"))?;
     Ok(Answered {
         started: call.started,
+        tag: call.tag,
         answer,
     })
 }

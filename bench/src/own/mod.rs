@@ -10,14 +10,17 @@
 //! - A request that fails ends the load, as does an answer that cannot be true (a key missing, a wrong count).
 //! - The stopwatch runs over the measured part only: neither connections nor warm-up are in it.
 //!
+//! [`paced`] is the other kind: an open loop, whose requests are due at fixed times whatever the server does.
+//!
 //! Blocking `epoll` and not our own executor, so that what is measured is one thing and what measures another.
 
 mod connection;
+pub mod paced;
 mod requests;
 mod window;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,7 +107,7 @@ pub fn revision(endpoint: SocketAddr) -> Result<i64, OwnError> {
         .socket()
         .set_read_timeout(Some(Duration::from_secs(10)))?;
     let (path, request) = requests::any_read();
-    connection.start(path, request, Duration::ZERO)?;
+    connection.start(path, request, Duration::ZERO, 0)?;
     let mut buffer = vec![0; READ_SIZE_BYTES];
     loop {
         connection.flush()?;
@@ -232,23 +235,14 @@ impl Runner {
         let connection = &mut self.connections[index];
         while connection.in_flight() < self.depths[index] && self.window.may_start() {
             self.window.on_start();
-            connection.start(self.requests.path(), self.requests.make(), now)?;
+            connection.start(self.requests.path(), self.requests.make(), now, 0)?;
         }
         let is_blocked = !connection.flush()?;
         if is_blocked != self.is_blocked[index] {
             self.is_blocked[index] = is_blocked;
-            self.watch(index, is_blocked)?;
+            let socket = self.connections[index].socket();
+            watch(&self.epoll, socket, index, is_blocked)?;
         }
-        Ok(())
-    }
-
-    /// Asks to be told when a socket can be read, and when it takes more if something waits for that.
-    fn watch(&self, index: usize, is_blocked: bool) -> Result<(), OwnError> {
-        let mut flags = epoll::EventFlags::IN;
-        flags.set(epoll::EventFlags::OUT, is_blocked);
-        let data = epoll::EventData::new_u64(index as u64);
-        let socket = self.connections[index].socket();
-        epoll::modify(&self.epoll, socket, data, flags).map_err(io::Error::from)?;
         Ok(())
     }
 
@@ -268,6 +262,14 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Asks to be told when a socket can be read, and when it takes more if something waits for that.
+fn watch(epoll: &OwnedFd, socket: &TcpStream, index: usize, is_blocked: bool) -> io::Result<()> {
+    let mut flags = epoll::EventFlags::IN;
+    flags.set(epoll::EventFlags::OUT, is_blocked);
+    let data = epoll::EventData::new_u64(index as u64);
+    Ok(epoll::modify(epoll, socket, data, flags)?)
 }
 
 /// Shares `client_count` requests among the connections, the first ones taking what does not divide.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use proto::etcdserverpb::{PutRequest, RangeRequest, ResponseHeader};
+use proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, ResponseHeader};
 
 use crate::load::{LIMIT, Load, Op, Order};
 
@@ -13,6 +13,7 @@ const PREFIX_END: u8 = PREFIX + 1;
 
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
+const COMPACT: &str = "/etcdserverpb.KV/Compact";
 
 /// Any; the same in each run, so that runs are alike.
 const SEED: u64 = 0x5eed_0000_e7c0_4e00;
@@ -65,26 +66,15 @@ impl Requests {
 
     /// The next request's message.
     pub(super) fn make(&mut self) -> Bytes {
-        let key_no = match self.load.order {
-            Order::Sequential => self.made_count % self.load.key_space.max(1),
-            Order::Random => self.random.next() % self.load.key_space.max(1),
-        };
-        self.made_count += 1;
+        let key_no = self.next_key_no();
         let prefix = || RangeRequest {
             key: Bytes::from_static(&[PREFIX]),
             range_end: Bytes::from_static(&[PREFIX_END]),
             ..RangeRequest::default()
         };
         match self.load.op {
-            Op::Put | Op::Null => encode(&PutRequest {
-                key: self.key(key_no),
-                value: self.value.clone(),
-                ..PutRequest::default()
-            }),
-            Op::Get => encode(&RangeRequest {
-                key: self.key(key_no),
-                ..RangeRequest::default()
-            }),
+            Op::Put | Op::Null => self.put(key_no),
+            Op::Get => self.get(key_no),
             Op::Count => encode(&RangeRequest {
                 count_only: true,
                 ..prefix()
@@ -94,6 +84,36 @@ impl Requests {
                 ..prefix()
             }),
         }
+    }
+
+    /// The next put and a read of the same key, each with its path, whatever the load's kind of request.
+    pub(super) fn make_pair(&mut self) -> [(&'static str, Bytes); 2] {
+        let key_no = self.next_key_no();
+        [(PUT, self.put(key_no)), (RANGE, self.get(key_no))]
+    }
+
+    fn next_key_no(&mut self) -> u64 {
+        let key_no = match self.load.order {
+            Order::Sequential => self.made_count % self.load.key_space.max(1),
+            Order::Random => self.random.next() % self.load.key_space.max(1),
+        };
+        self.made_count += 1;
+        key_no
+    }
+
+    fn put(&self, key_no: u64) -> Bytes {
+        encode(&PutRequest {
+            key: self.key(key_no),
+            value: self.value.clone(),
+            ..PutRequest::default()
+        })
+    }
+
+    fn get(&self, key_no: u64) -> Bytes {
+        encode(&RangeRequest {
+            key: self.key(key_no),
+            ..RangeRequest::default()
+        })
     }
 
     /// The count that each answer must give, if any.
@@ -128,6 +148,15 @@ pub(super) fn any_read() -> (&'static str, Bytes) {
         ..RangeRequest::default()
     };
     (RANGE, encode(&read))
+}
+
+/// Path and message of a compaction that is answered when it has been done, not when it was decided.
+pub(super) fn compaction(revision: i64) -> (&'static str, Bytes) {
+    let physical = CompactionRequest {
+        revision,
+        physical: true,
+    };
+    (COMPACT, encode(&physical))
 }
 
 fn encode(message: &impl Message) -> Bytes {
@@ -204,6 +233,27 @@ mod tests {
         let limit = RangeRequest::decode(requests(Op::Limit, Order::Random).make()).unwrap();
         assert_eq!(limit.limit, LIMIT);
         assert!(!limit.count_only);
+    }
+
+    #[test]
+    fn a_pair_is_of_one_key() {
+        let mut pairs = requests(Op::Put, Order::Random);
+        for _ in 0..20 {
+            let [(put_path, put), (get_path, get)] = pairs.make_pair();
+            assert_eq!((put_path, get_path), (PUT, RANGE));
+            let put = PutRequest::decode(put).unwrap();
+            let get = RangeRequest::decode(get).unwrap();
+            assert_eq!(put.key, get.key);
+            assert_eq!((put.value.len(), get.range_end.len()), (20, 0));
+        }
+    }
+
+    #[test]
+    fn a_compaction_waits_for_its_end() {
+        let (path, request) = compaction(7);
+        assert_eq!(path, COMPACT);
+        let request = CompactionRequest::decode(request).unwrap();
+        assert_eq!((request.revision, request.physical), (7, true));
     }
 
     #[test]

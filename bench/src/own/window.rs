@@ -13,6 +13,11 @@ const LATENCY_NS_MAX: u64 = 600_000_000_000;
 /// Significant figures of a latency.
 const FIGURES: u8 = 3;
 
+/// Of latencies in nanoseconds. `None`: its bounds contradict each other, which they do not.
+pub(super) fn new_histogram() -> Option<Histogram<u64>> {
+    Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, FIGURES).ok()
+}
+
 /// Where a load is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -40,7 +45,7 @@ pub(super) struct Window {
 impl Window {
     /// `None`: the histogram's bounds contradict each other, which they do not.
     pub(super) fn new(warm_up: Extent, measured: Extent, now: Duration) -> Option<Self> {
-        let latencies = Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, FIGURES).ok()?;
+        let latencies = new_histogram()?;
         Some(Self {
             warm_up,
             measured,
