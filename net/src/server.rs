@@ -199,6 +199,21 @@ impl ServerConnection {
         }
     }
 
+    /// The client may go on sending messages of this call only as far as its window goes, until
+    /// [`ServerConnection::resume`]. So whoever takes messages in a queue of his own can bound it.
+    pub fn pause(&mut self, id: CallId) {
+        if let Protocol::Http2(server) = &mut self.protocol {
+            server.pause(id);
+        }
+    }
+
+    /// The window of a paused call opens again.
+    pub fn resume(&mut self, id: CallId) {
+        if let Protocol::Http2(server) = &mut self.protocol {
+            server.resume(id);
+        }
+    }
+
     /// Ends a call. What is queued is sent first.
     pub fn finish(&mut self, id: CallId, status: &Status) {
         if let Protocol::Http2(server) = &mut self.protocol {

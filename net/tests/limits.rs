@@ -342,6 +342,31 @@ fn a_promised_message_gets_its_window() {
 }
 
 #[test]
+fn a_paused_call_gets_no_window_until_it_goes_on() {
+    let limits = Limits {
+        stream_window: 1000,
+        ..Limits::default()
+    };
+    let mut peer = RawPeer::connect(limits);
+    peer.open_call(1, 0, &[]);
+    let id = call_id(&peer.events());
+    peer.server.pause(id);
+    for _ in 0..2 {
+        peer.send(&frame(DATA, 0, 1, &message(&[0; 495])));
+        assert_eq!(peer.events().len(), 1);
+        assert!(peer.frames().is_empty(), "a window although it is paused");
+    }
+    peer.server.resume(id);
+    let updates = peer.frames();
+    assert_eq!((updates[0].kind, updates[0].stream), (WINDOW_UPDATE, 1));
+    assert_eq!(updates[0].payload, 1000u32.to_be_bytes());
+    // And from now on as usual.
+    peer.send(&frame(DATA, 0, 1, &message(&[0; 595])));
+    assert_eq!(peer.events().len(), 1);
+    assert_eq!(peer.frames()[0].payload, 600u32.to_be_bytes());
+}
+
+#[test]
 fn messages_beyond_the_limit_are_refused_at_once() {
     let mut peer = RawPeer::connect(Limits::default());
     peer.open_call(1, 0, &[]);

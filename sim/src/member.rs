@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::boot::{self, DbFacts, Found, Position, SnapshotFacts, Start, StartPlan};
 use engine::consensus::ConsensusOptions;
+use engine::lease::ExpiryOptions;
 use engine::membership::Member as Peer;
 use engine::mvcc::RangeRun;
 use engine::node::{Node, NodeOptions, bootstrap_log};
@@ -442,6 +443,7 @@ fn node_options(plan: &Plan, birth: Birth) -> NodeOptions {
         max_learners: 1,
         snapshot_count: plan.snapshot_count,
         checkpoints: plan.checkpoints,
+        leases: ExpiryOptions::default(),
         tick: Duration::from_micros(TICK),
     }
 }

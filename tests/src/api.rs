@@ -20,6 +20,7 @@ pub const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
 pub const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
 pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
+pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
 pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
 pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";

@@ -19,6 +19,7 @@
 
 mod damage;
 mod feed;
+mod image;
 mod pairs;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use damage::Damage;
+pub use image::{ImageHash, StoreImage};
 pub use pairs::{KeyChange, PairRef};
 pub(crate) use pairs::{PairCursor, Pairs, StoreFile, revision_of};
 
@@ -38,6 +40,7 @@ use crate::tail::{Bucket, Tail, TailPosition, TailSize, TailView};
 use crate::types::{Budget, LogIndex, Term};
 use crate::wal::IoFault;
 use feed::Feed;
+use image::Images;
 
 /// What a checkpoint is to say about the log: where the state stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +105,9 @@ pub struct Backend {
     tree: Tree,
     phase: Phase,
     leaving: VecDeque<Leaving>,
+    /// The newest commit such that no View reaches an older one.
+    releasable: u64,
+    images: Images,
     /// Everything before it may be forgotten by the tail.
     forgettable: TailPosition,
     /// The tail's sums when the newest installed checkpoint was sealed.
@@ -143,6 +149,8 @@ impl Backend {
             file: Arc::new(file),
             phase: Phase::Idle,
             leaving: VecDeque::new(),
+            releasable: 0,
+            images: Images::default(),
             forgettable: TailPosition::default(),
             stored_size: TailSize::default(),
             forgotten_size: TailSize::default(),
@@ -170,6 +178,12 @@ impl Backend {
     /// Where bucket `key` begins for states that are published now.
     pub(crate) fn tree(&self) -> Tree {
         self.tree
+    }
+
+    /// The newest durable commit, which stays in the file while the answer or a clone of it lives. `None` before the first.
+    pub(crate) fn image(&mut self) -> Option<StoreImage> {
+        let pin = self.images.pin(self.store.txid());
+        StoreImage::new(&self.store, Arc::clone(&self.file), pin)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -328,11 +342,12 @@ impl Backend {
         while let Some(leaving) = self.leaving.front()
             && kv.index().is_out_of_reach(leaving.version)
         {
-            self.store.release(leaving.txid);
+            self.releasable = leaving.txid;
             self.forgettable = leaving.first;
             self.forgotten_size = leaving.size;
             self.leaving.pop_front();
         }
+        self.store.release(self.images.oldest(self.releasable));
         while tail.forget_before(self.forgettable) {
             budget.spend(FORGET_COST);
             if budget.is_spent() {

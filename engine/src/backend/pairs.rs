@@ -65,13 +65,17 @@ impl StoreFile {
         }
     }
 
+    pub(super) fn reader(&self, tree: Tree) -> TreeReader<'_> {
+        TreeReader::new(&*self.pages, self.page_size, tree)
+    }
+
     /// The first damage that anybody met.
     pub(crate) fn damage(&self) -> Option<&Damage> {
         self.damage.get()
     }
 
     /// Remembers a damage and makes it the reader's answer.
-    fn fail(&self, damage: impl Into<Damage>) -> RequestError {
+    pub(super) fn fail(&self, damage: impl Into<Damage>) -> RequestError {
         let first = self.damage.get_or_init(|| damage.into());
         RequestError::Damaged(first.clone())
     }
@@ -92,7 +96,7 @@ impl<'a> Pairs<'a> {
     }
 
     fn stored(&self) -> TreeReader<'a> {
-        TreeReader::new(&*self.file.pages, self.file.page_size, self.tree)
+        self.file.reader(self.tree)
     }
 
     /// The pair of a version that the index has.

@@ -4,10 +4,11 @@
 //! time again. Time is whatever monotonic clock the caller uses, handed in as a `Duration` from any fixed origin.
 //!
 //! Order of calls: `promote` when this member begins to lead, `demote` when it ends; between them `on_granted` and
-//! `on_revoked` for each applied effect, `renew` for keep-alives, and `poll_expired` twice a second: each lease it names
-//! wants one LeaseRevoke proposal. A lease whose revocation did not come through is named again after a while.
+//! `on_revoked` for each applied effect, `renew` for keep-alives, and `poll_expired` at each tick, and as often as there is
+//! room for proposals while it names any: each lease it names wants one LeaseRevoke proposal. A lease whose revocation did not come through is named again after a while.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::{Lease, Leases};
@@ -226,15 +227,23 @@ impl Expiry {
         })
     }
 
-    /// Lease ids by remaining life, soonest first.
-    pub fn by_deadline(&self) -> Vec<LeaseId> {
-        let mut order: Vec<(Duration, LeaseId)> = self
-            .deadlines
-            .iter()
-            .map(|(&id, deadline)| (deadline.at, id))
-            .collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, id)| id).collect()
+    /// True if [`Expiry::poll_expired`] would name something.
+    pub fn has_expired(&self, now: Duration) -> bool {
+        self.wakes.first().is_some_and(|(wake, _)| *wake <= now)
+    }
+
+    /// Up to `limit` leases by remaining life, soonest first, behind `after`; and the last of them, unless the list ends
+    /// there. A lease that was named as expired stands where it is named again.
+    pub fn list(
+        &self,
+        after: Option<(Duration, LeaseId)>,
+        limit: usize,
+    ) -> (Vec<LeaseId>, Option<(Duration, LeaseId)>) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.wakes.range((from, Bound::Unbounded));
+        let listed: Vec<_> = rest.by_ref().take(limit).copied().collect();
+        let last = listed.last().copied().filter(|_| rest.next().is_some());
+        (listed.into_iter().map(|(_, id)| id).collect(), last)
     }
 
     fn set(&mut self, id: LeaseId, at: Duration, now: Duration) {
@@ -346,7 +355,9 @@ mod tests {
         expiry.promote(s(100), s(1), &leases);
         assert_eq!(expiry.remaining(s(100), LeaseId(1)), Some(11));
         assert_eq!(expiry.remaining(s(100), LeaseId(2)), Some(5));
-        assert_eq!(expiry.by_deadline(), [LeaseId(2), LeaseId(1)]);
+        let (first, last) = expiry.list(None, 1);
+        assert_eq!(first, [LeaseId(2)]);
+        assert_eq!(expiry.list(last, 1), (vec![LeaseId(1)], None));
         assert_eq!(
             expiry.remaining(Duration::from_millis(100_500), LeaseId(2)),
             Some(4)

@@ -68,6 +68,11 @@ impl Lease {
         self.keys.iter().map(AsRef::as_ref)
     }
 
+    /// How many keys are listed.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The first listed key after `after`.
     pub(crate) fn key_after(&self, after: Option<&[u8]>) -> Option<&[u8]> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -21,6 +21,7 @@
 //!
 //! Owned by [`crate::state::State`]. Left out: leases' time, alarms, auth, and everything about the log.
 
+mod auto_compaction;
 pub mod check;
 mod compaction;
 mod compare;
@@ -36,6 +37,7 @@ mod txn;
 mod txn_plan;
 mod write;
 
+pub use auto_compaction::{AutoCompaction, Retention};
 pub(crate) use compaction::StoreSweep;
 pub use compaction::{CompactionHash, Compactor};
 pub use error::RequestError;

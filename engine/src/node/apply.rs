@@ -7,6 +7,7 @@ use proto::raftpb;
 use super::length::is_short;
 use super::{Applying, Node, NodeEvent, NodeFailure};
 use crate::consensus::{Committed, Payload};
+use crate::lease::Lease;
 use crate::membership::ConfChange;
 use crate::state::{Applied, ApplyEffect, Progress, RequestError, Response};
 use crate::types::{Budget, LogIndex, Term};
@@ -82,7 +83,8 @@ impl Node {
                     (id, _) => id,
                 };
                 let is_physical = request.compaction.as_ref().is_some_and(|c| c.physical);
-                let is_short = is_short(&request);
+                let leases = self.state.view().leases();
+                let is_short = is_short(&request, |id| leases.get(id).map_or(0, Lease::key_count));
                 if !is_short {
                     // It may stay half applied for a while, and what is whole must not wait for that.
                     self.state.publish();
@@ -103,6 +105,7 @@ impl Node {
     fn finish_request(&mut self, applying: Applying, applied: Applied) -> Result<(), NodeFailure> {
         self.applying = None;
         check_applicable(applying.index, &applied)?;
+        self.revoking.remove(&applying.request_id);
         let mut compacted = None;
         for effect in &applied.effects {
             if let ApplyEffect::CompactionScheduled { revision } = effect {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use proto::{raftpb, walpb};
 
 use super::{Node, NodeFailure};
-use crate::backend::{Checkpoint, Seal};
+use crate::backend::{Checkpoint, Seal, StoreImage};
 use crate::boot::Position;
 use crate::boot::meta::encode_conf_state;
 use crate::snap::{SnapFile, SnapIo, SnapOp, SnapTicket, v2_store_json};
@@ -64,6 +64,8 @@ pub(super) struct Saving {
     /// What a snapshot of the checkpoint in progress, or of the newest one, says of the members.
     sealed: SealedMembers,
     is_closing: bool,
+    /// Somebody waits until the store has this entry.
+    wanted: LogIndex,
     /// A checkpoint was begun since then: the last one, if nothing is applied any more.
     is_closed: bool,
     snapshot: Snapshot,
@@ -104,6 +106,7 @@ impl Saving {
             seen,
             sealed: SealedMembers::default(),
             is_closing: false,
+            wanted: LogIndex(0),
             is_closed: false,
             snapshot: Snapshot::None,
             last_snapshot,
@@ -159,7 +162,9 @@ impl Node {
         let is_old =
             since.is_some_and(|since| self.tick_count >= since + options.unsaved_ticks_max);
         let is_closing = self.saving.is_closing && (unsaved || !self.saving.is_closed);
+        let is_wanted = self.state.checkpoint().index < self.saving.wanted;
         is_old
+            || is_wanted
             || is_closing
             || self.state.unsaved_bytes() >= options.unsaved_bytes_max
             || self.state.wants_checkpoint()
@@ -320,6 +325,18 @@ impl Node {
     /// The index for the next start, once the node has closed: see [`State::save_index`](crate::state::State::save_index).
     pub fn save_index(&self) -> Option<Vec<u8>> {
         self.state.save_index()
+    }
+
+    /// Command: everything that is applied now is to be in the store soon: when [`Node::checkpoint_index`] is at the
+    /// answer.
+    pub fn want_checkpoint(&mut self) -> u64 {
+        self.saving.wanted = self.state.applied_index();
+        self.saving.wanted.0
+    }
+
+    /// The store as the newest checkpoint left it, kept as long as the answer lives; `None` before the first.
+    pub fn store_image(&mut self) -> Option<StoreImage> {
+        self.state.store_image()
     }
 
     /// Begins the last checkpoint.

@@ -3,15 +3,27 @@
 //! What is replicated about a lease is in the state; when it ends is known only here, and only while this member
 //! leads. An expired lease is revoked through the log like any other change.
 
-use bytes::Bytes;
-use proto::etcdserverpb::{InternalRaftRequest, LeaseRevokeRequest};
+use std::time::Duration;
 
-use super::Node;
+use bytes::Bytes;
+use proto::etcdserverpb::{
+    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+};
+
+use super::{Node, ProposeError};
+use crate::lease::{Lease, RenewError};
 use crate::state::ApplyEffect;
 use crate::types::LeaseId;
 
-/// Revocations proposed in one tick at most; with ten ticks a second that is etcd's rate of 1000 per second.
-const REVOKE_PER_TICK_MAX: usize = 100;
+/// Revocations that may be proposed and not applied: enough for full groups of the log, few beside the entries that may
+/// wait to be applied, so that a million leases that end together leave clients their share.
+const REVOKING_COUNT_MAX: usize = 1024;
+/// Of these, how many one turn proposes.
+const REVOKE_PER_TURN_MAX: usize = 256;
+/// Checkpoints of leases in one proposal, and proposed in one tick; etcd's number for both, there for a second.
+const CHECKPOINTS_PER_TICK_MAX: usize = 1000;
+/// Leases that one slice of a list names.
+const LISTED_PER_SLICE: usize = 4096;
 
 /// What a client may know of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +35,25 @@ pub struct LeaseTime {
     pub keys: Vec<Bytes>,
 }
 
+/// What a keep-alive came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease has its whole TTL again; in seconds.
+    Renewed(i64),
+    /// There is no such lease.
+    Unknown,
+    /// Not to be told yet: the lease ran out and is being revoked, or may be granted by an entry that is not applied, or
+    /// this member does not lead. Ask again at the next tick.
+    NotYet,
+}
+
+/// Where a list of leases goes on: behind this deadline and id.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeaseCursor(Option<(Duration, LeaseId)>);
+
 impl Node {
     /// A lease and the time it has left on this leader's clock; `None` if it is unknown.
-    pub fn lease_time(
-        &self,
-        id: LeaseId,
-        with_keys: bool,
-        now: std::time::Duration,
-    ) -> Option<LeaseTime> {
+    pub fn lease_time(&self, id: LeaseId, with_keys: bool, now: Duration) -> Option<LeaseTime> {
         let lease = self.state.view().lease(id, with_keys)?;
         let remaining_seconds = self.expiry.remaining(now, id).unwrap_or(lease.granted_ttl);
         Some(LeaseTime {
@@ -58,16 +81,85 @@ impl Node {
         }
     }
 
-    /// Proposes to revoke what has expired. A proposal that is lost is made again: the lease is named again later.
+    /// Command: a keep-alive. Renewing takes no entry of the log, unless a checkpoint of the lease has to be cleared.
+    ///
+    /// `granted_by` is the last entry that may have granted it: [`Node::commit_index`] when the keep-alive came.
+    pub fn renew_lease(&mut self, id: LeaseId, granted_by: u64, now: Duration) -> Renewal {
+        let leases = self.state.view().leases();
+        match self.expiry.renew(now, id, leases) {
+            Ok(ttl) => {
+                if leases.get(id).is_some_and(Lease::is_checkpointed) {
+                    // If it is refused the lease lives shorter under the next leader; that one renewal is not worth more.
+                    let _ = self.propose_checkpoints(&[(id, 0)]);
+                }
+                Renewal::Renewed(ttl)
+            }
+            Err(RenewError::LeaseNotFound) if self.applied_index >= granted_by => Renewal::Unknown,
+            Err(_) => Renewal::NotYet,
+        }
+    }
+
+    /// Some leases by remaining life, soonest first, and how to go on; `None` at the end. A lease that is renewed between
+    /// two slices may be named twice.
+    pub fn list_leases(&self, from: LeaseCursor) -> (Vec<LeaseId>, Option<LeaseCursor>) {
+        if !self.expiry.is_primary() {
+            let leases = self.state.view().leases();
+            return (leases.iter().map(|(id, _)| id).collect(), None);
+        }
+        let (ids, last) = self.expiry.list(from.0, LISTED_PER_SLICE);
+        (ids, last.map(|last| LeaseCursor(Some(last))))
+    }
+
+    /// Proposes to revoke what has expired, as far as may be under way at once. A proposal that is lost is made again: the
+    /// lease is named again later.
     pub(super) fn revoke_expired(&mut self) {
-        for LeaseId(id) in self.expiry.poll_expired(self.now, REVOKE_PER_TICK_MAX) {
+        let room = REVOKING_COUNT_MAX.saturating_sub(self.revoking.len());
+        let limit = room.min(REVOKE_PER_TURN_MAX);
+        for LeaseId(id) in self.expiry.poll_expired(self.now, limit) {
             let request = InternalRaftRequest {
                 lease_revoke: Some(LeaseRevokeRequest { id }),
                 ..InternalRaftRequest::default()
             };
-            if self.propose(request).is_err() {
+            let Ok(request_id) = self.propose(request) else {
                 return;
-            }
+            };
+            self.revoking.insert(request_id);
         }
+    }
+
+    /// True if a turn can propose to revoke something.
+    pub(super) fn has_expired(&self) -> bool {
+        self.revoking.len() < REVOKING_COUNT_MAX && self.expiry.has_expired(self.now)
+    }
+
+    /// Nothing that was proposed is under way any more: what was lost must not count for ever.
+    pub(super) fn forget_lost_revocations(&mut self) {
+        if self.pending_proposal_count() == 0 {
+            self.revoking.clear();
+        }
+    }
+
+    /// Puts the remaining TTLs that are due into the log.
+    pub(super) fn checkpoint_leases(&mut self) {
+        let due = self
+            .expiry
+            .poll_checkpoints(self.now, CHECKPOINTS_PER_TICK_MAX);
+        if !due.is_empty() {
+            // What is refused is made up for at the next interval.
+            let _ = self.propose_checkpoints(&due);
+        }
+    }
+
+    fn propose_checkpoints(&mut self, due: &[(LeaseId, i64)]) -> Result<u64, ProposeError> {
+        let checkpoint = |&(id, remaining_ttl): &(LeaseId, i64)| LeaseCheckpoint {
+            id: id.0,
+            remaining_ttl,
+        };
+        self.propose(InternalRaftRequest {
+            lease_checkpoint: Some(LeaseCheckpointRequest {
+                checkpoints: due.iter().map(checkpoint).collect(),
+            }),
+            ..InternalRaftRequest::default()
+        })
     }
 }

@@ -7,16 +7,23 @@
 use proto::etcdserverpb::request_op::Request;
 use proto::etcdserverpb::{InternalRaftRequest, TxnRequest};
 
+use crate::types::LeaseId;
+
 /// Compares and operations of a transaction that count as short, about 100 us of work; etcd's default limit of a
 /// branch.
 const TXN_LEN_MAX: usize = 128;
 
-/// True if the request touches few keys, for certain.
-pub(super) fn is_short(request: &InternalRaftRequest) -> bool {
+/// True if the request touches few keys, for certain. A lease to be revoked has `key_count` keys; asked with the state
+/// before the entry.
+pub(super) fn is_short(
+    request: &InternalRaftRequest,
+    key_count: impl FnOnce(LeaseId) -> usize,
+) -> bool {
     let is_point = |range_end: &[u8]| range_end.is_empty();
     let range = request.range.as_ref();
     let delete = request.delete_range.as_ref();
-    request.lease_revoke.is_none()
+    let revoke = request.lease_revoke.as_ref();
+    revoke.is_none_or(|revoke| key_count(LeaseId(revoke.id)) <= TXN_LEN_MAX)
         && range.is_none_or(|range| is_point(&range.range_end))
         && delete.is_none_or(|delete| is_point(&delete.range_end))
         && request
@@ -76,28 +83,33 @@ mod tests {
         }
     }
 
+    fn short(request: &InternalRaftRequest) -> bool {
+        is_short(request, |LeaseId(id)| usize::try_from(id).unwrap_or(0))
+    }
+
     #[test]
     fn single_keys_are_short_and_intervals_are_not() {
-        assert!(is_short(&InternalRaftRequest::default()));
+        assert!(short(&InternalRaftRequest::default()));
         let whole = |range_end| InternalRaftRequest {
             delete_range: Some(delete(range_end)),
             ..InternalRaftRequest::default()
         };
-        assert!(is_short(&whole("")) && !is_short(&whole("b")));
+        assert!(short(&whole("")) && !short(&whole("b")));
         let branch = |range_end| txn(vec![op(Request::RequestDeleteRange(delete(range_end)))]);
-        assert!(is_short(&branch("")) && !is_short(&branch("\0")));
-        let revoke = InternalRaftRequest {
-            lease_revoke: Some(pb::LeaseRevokeRequest { id: 1 }),
+        assert!(short(&branch("")) && !short(&branch("\0")));
+        let revoke = |id| InternalRaftRequest {
+            lease_revoke: Some(pb::LeaseRevokeRequest { id }),
             ..InternalRaftRequest::default()
         };
-        assert!(!is_short(&revoke));
+        let keys_max = TXN_LEN_MAX as i64;
+        assert!(short(&revoke(keys_max)) && !short(&revoke(keys_max + 1)));
     }
 
     #[test]
     fn many_operations_are_not_short_however_they_nest() {
         let put = || op(Request::RequestPut(pb::PutRequest::default()));
-        assert!(is_short(&txn((0..TXN_LEN_MAX).map(|_| put()).collect())));
-        assert!(!is_short(&txn((0..=TXN_LEN_MAX).map(|_| put()).collect())));
+        assert!(short(&txn((0..TXN_LEN_MAX).map(|_| put()).collect())));
+        assert!(!short(&txn((0..=TXN_LEN_MAX).map(|_| put()).collect())));
         let half = || TxnRequest {
             success: (0..TXN_LEN_MAX / 2).map(|_| put()).collect(),
             ..TxnRequest::default()
@@ -107,6 +119,6 @@ mod tests {
                 .map(|_| op(Request::RequestTxn(half())))
                 .collect())
         };
-        assert!(is_short(&nested(1)) && !is_short(&nested(2)));
+        assert!(short(&nested(1)) && !short(&nested(2)));
     }
 }

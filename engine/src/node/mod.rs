@@ -35,7 +35,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use prost::Message;
@@ -56,7 +56,7 @@ use checkpoint::{Saving, TAIL_BYTES_MAX};
 
 pub use bootstrap::bootstrap_log;
 pub use checkpoint::CheckpointOptions;
-pub use leases::LeaseTime;
+pub use leases::{LeaseCursor, LeaseTime, Renewal};
 pub use request_id::RequestIds;
 pub use start::{NodeOptions, StartError};
 
@@ -165,6 +165,8 @@ pub struct Node {
     sweeping: VecDeque<(i64, NodeEvent)>,
     /// Deadlines of leases while this member leads.
     expiry: Expiry,
+    /// Ids of the proposals that revoke expired leases and are not applied.
+    revoking: BTreeSet<u64>,
     leadership: Leadership,
     reads: VecDeque<PendingRead>,
     events: VecDeque<NodeEvent>,
@@ -267,6 +269,8 @@ impl Node {
         if self.tick_count.is_multiple_of(READ_RETRY_TICKS) {
             self.retry_reads();
         }
+        self.forget_lost_revocations();
+        self.checkpoint_leases();
         self.revoke_expired();
     }
 
@@ -297,6 +301,7 @@ impl Node {
         if self.wal.health() == Health::Failed {
             return Err(NodeFailure::Wal(self.wal_fault));
         }
+        self.revoke_expired();
         self.step_proposals()?;
         self.release_durable();
         while let Some(ready) = self.consensus.poll_ready() {
@@ -316,7 +321,7 @@ impl Node {
         let steps = budget.left().clamp(KEEP_UP_STEPS_MIN, KEEP_UP_STEPS_MAX);
         let mut own = Budget::new(steps);
         let more = self.keep_up(&mut own)?;
-        Ok(more || !self.committed.is_empty())
+        Ok(more || !self.committed.is_empty() || self.has_expired())
     }
 
     /// Tells all readers what raft says, at the end of a turn: replies and messages that depend on it are polled after
@@ -531,6 +536,7 @@ impl Node {
                 self.promote_leases();
             } else {
                 self.expiry.demote();
+                self.revoking.clear();
             }
             self.events.push_back(NodeEvent::Leadership(now));
         }

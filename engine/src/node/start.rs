@@ -3,7 +3,7 @@
 //! Committed entries are applied here, without raft: what was committed stays committed, and a log of a million
 //! entries need not pass through messages. Raft begins at the commit index with the entries behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +41,7 @@ pub struct NodeOptions {
     /// Applied entries between two snapshots.
     pub snapshot_count: u64,
     pub checkpoints: CheckpointOptions,
+    pub leases: ExpiryOptions,
     /// Length of one tick: the heartbeat interval.
     pub tick: Duration,
 }
@@ -157,7 +158,8 @@ impl Node {
         }
         let mut node = Node {
             ids: RequestIds::new(options.member_id, options.started_unix_ms),
-            expiry: Expiry::new(ExpiryOptions::default()),
+            expiry: Expiry::new(options.leases),
+            revoking: BTreeSet::new(),
             options,
             consensus,
             wal,

@@ -1,5 +1,6 @@
 //! The node with the disk and the clock in the test's hands.
 
+mod leases;
 mod published;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use super::*;
 use crate::backend::testing::TestDisk;
 use crate::boot::{self, Found, Position, SnapshotFacts, Start};
 use crate::consensus::ConsensusOptions;
+use crate::lease::ExpiryOptions;
 use crate::membership::{Member, cluster_id, member_id};
 use crate::snap::{SnapFile, SnapOp};
 use crate::state::{Response, StateOptions, db_facts};
@@ -154,6 +156,7 @@ fn options(own: &Member) -> NodeOptions {
         max_learners: 1,
         snapshot_count: 10_000,
         checkpoints: CheckpointOptions::default(),
+        leases: ExpiryOptions::default(),
         tick: Duration::from_millis(100),
     }
 }
@@ -171,12 +174,20 @@ fn own_member() -> Member {
 
 impl Member1 {
     fn new() -> Self {
+        Self::with_leases(ExpiryOptions::default())
+    }
+
+    fn with_leases(leases: ExpiryOptions) -> Self {
         let own = own_member();
         let (entries, hard_state) = bootstrap_log(std::slice::from_ref(&own)).expect("JSON");
         let wal = Wal::create("metadata".into(), wal_options());
         let disk = Disk::default();
         let store = disk.store.store();
-        let node = Node::bootstrap(options(&own), wal, entries, hard_state, store).expect("starts");
+        let options = NodeOptions {
+            leases,
+            ..options(&own)
+        };
+        let node = Node::bootstrap(options, wal, entries, hard_state, store).expect("starts");
         let mut member = Member1 {
             node,
             disk,

@@ -52,7 +52,7 @@ pub use saved::Stored;
 pub use view::{LeaseTimeToLive, View};
 
 use crate::alarm::Alarms;
-use crate::backend::{Backend, Checkpoint, Damage, Seal};
+use crate::backend::{Backend, Checkpoint, Damage, Seal, StoreImage};
 use crate::lease::Leases;
 use crate::mvcc::Kv;
 use crate::store::{CommitState, Store, StoreIo, StoreTicket};
@@ -462,6 +462,11 @@ impl State {
     /// Tries again to claim space for the store.
     pub fn retry_store_claim(&mut self) {
         self.backend.retry_claim();
+    }
+
+    /// The newest durable commit of the store, kept as long as the answer lives; `None` before the first.
+    pub fn store_image(&mut self) -> Option<StoreImage> {
+        self.backend.image()
     }
 
     /// The store, as it was committed last.

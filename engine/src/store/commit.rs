@@ -13,6 +13,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::state::Progress;
 use crate::tail::Bucket;
 use crate::types::Budget;
@@ -158,6 +160,20 @@ impl Store {
     /// Names the last durable commit: its meta page without the header.
     pub fn meta_page(&self) -> [u8; META_LEN] {
         self.meta.encode()
+    }
+
+    /// Both meta pages of a file whose only state is the last durable commit's: the newer one, and an older one that
+    /// leads there too. `None`: there is none.
+    pub fn meta_pages(&self) -> Option<Bytes> {
+        self.slot?;
+        let newer = self.meta.txid % 2;
+        let pages = [0, 1].map(|slot| {
+            let txid = self.meta.txid - u64::from(slot != newer);
+            let mut page = vec![0; self.meta.page_size as usize];
+            Meta { txid, ..self.meta }.encode_page(slot, &mut page);
+            page
+        });
+        Some(pages.concat().into())
     }
 
     /// Of the last durable commit; 0 in a store that has none.

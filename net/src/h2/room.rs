@@ -17,6 +17,19 @@ impl<X: Default> Connection<X> {
         self.forget_held(key, len);
     }
 
+    /// The layer above no longer holds `len` octets of a stream's body, but the peer may not send as many again yet:
+    /// only what was lent is repaid, as others may wait for it. Returns the rest, for a later
+    /// [`Connection::reopen_window`].
+    pub(crate) fn withhold(&mut self, key: Key, len: usize) -> usize {
+        let lent = self.streams.get(key).map_or(0, |stream| stream.recv.lent);
+        let repaid = len.min(lent as usize);
+        if repaid > 0 {
+            self.reopen_window(key, repaid);
+        }
+        self.forget_held(key, len);
+        len - repaid
+    }
+
     /// Lets the peer send `len` octets more on a stream, though those it sent are still held.
     pub(crate) fn reopen_window(&mut self, key: Key, len: usize) {
         let Some(stream) = self.streams.get_mut(key) else {

@@ -4,8 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::mvcc::Retention;
+
 use super::checks::Checked;
 use super::flags::FlagValue;
+use super::go;
 use super::refusal::{Refusal, exit_of};
 use super::syntax::FlagSet;
 use super::url::{ListenUrl, Url};
@@ -26,6 +29,7 @@ const GRPC_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 /// What grpc-go makes of a shorter one.
 const GRPC_KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const GRPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const NANOS_OF_AN_HOUR: i64 = 3_600_000_000_000;
 const GRPC_CLIENT_INTERVAL_MIN: Duration = Duration::from_secs(5 * 60);
 
 /// Checks the values and puts them together.
@@ -81,7 +85,12 @@ impl Builder {
                 )
             },
         )?;
+        let auto_compaction = retention(
+            &self.set.text("auto-compaction-mode"),
+            &self.set.text("auto-compaction-retention"),
+        )?;
         Ok(Config {
+            auto_compaction,
             name,
             data_dir,
             dedicated_wal_dir: Some(self.set.text("wal-dir"))
@@ -105,6 +114,8 @@ impl Builder {
             keepalive: self.keepalive(),
             heartbeat_interval: Duration::from_millis(checked.heartbeat_ms),
             election_timeout: Duration::from_millis(checked.election_ms),
+            lease_checkpoints: checked.lease_checkpoints,
+            lease_checkpoint_persist: checked.lease_checkpoint_persist,
             snapshot_count: self.set.unsigned("snapshot-count"),
             snapshot_catch_up_entry_count: saturate(self.set.unsigned("snapshot-catchup-entries")),
             snapshots_max: saturate(self.set.unsigned("max-snapshots")),
@@ -237,6 +248,35 @@ impl Builder {
     }
 }
 
+/// What `--auto-compaction-retention` means in this mode. A number of hours or revisions, or a duration, of which in mode
+/// `revision` the nanoseconds count.
+fn retention(mode: &str, text: &str) -> Result<Option<Retention>, Refusal> {
+    let text = if text.is_empty() { "0" } else { text };
+    let is_revision = mode == "revision";
+    let nanos = match text.parse::<i64>().ok().filter(|number| *number >= 0) {
+        Some(number) if is_revision => number,
+        Some(hours) => hours.saturating_mul(NANOS_OF_AN_HOUR),
+        None => go::parse_duration(text).map_err(|_| {
+            let number = text.trim_start_matches(['-', '+']);
+            let is_number = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+            let problem = match is_number && !number.is_empty() {
+                true => "missing unit in",
+                false => "invalid",
+            };
+            Refusal::Start(format!(
+                "error parsing CompactionRetention: time: {problem} duration {}",
+                go::quote(text)
+            ))
+        })?,
+    };
+    Ok(match u64::try_from(nanos) {
+        // A negative one means nothing that could be done.
+        Err(_) | Ok(0) => None,
+        Ok(_) if is_revision => Some(Retention::Revisions(nanos)),
+        Ok(nanos) => Some(Retention::Time(Duration::from_nanos(nanos))),
+    })
+}
+
 /// Turns URLs into addresses; only plaintext TCP is served so far.
 fn listeners(
     urls: &[Url],
@@ -319,6 +359,35 @@ mod tests {
             let expected = (1, "discovery failed".to_owned(), text.to_owned());
             assert_eq!(refusal(&[flag, advertise]), expected);
         }
+    }
+
+    #[test]
+    fn retention_is_hours_a_duration_or_revisions() {
+        let hour = Duration::from_secs(3600);
+        let cases = [
+            ("periodic", "0", None),
+            ("periodic", "", None),
+            ("periodic", "2", Some(Retention::Time(2 * hour))),
+            ("periodic", "90m", Some(Retention::Time(hour * 3 / 2))),
+            ("revision", "1000", Some(Retention::Revisions(1000))),
+            ("revision", "1us", Some(Retention::Revisions(1000))),
+            ("periodic", "-1h", None),
+        ];
+        for (mode, text, expected) in cases {
+            assert_eq!(retention(mode, text).ok(), Some(expected), "{mode} {text}");
+        }
+        let refused = |text| match retention("periodic", text) {
+            Err(Refusal::Start(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            refused("abc"),
+            "error parsing CompactionRetention: time: invalid duration \"abc\""
+        );
+        assert_eq!(
+            refused("-5"),
+            "error parsing CompactionRetention: time: missing unit in duration \"-5\""
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::SHARD_COUNT_MAX;
 use super::build::{Builder, DEFAULT_NAME};
-use super::flags::FlagValue;
+use super::flags::{FlagValue, is_gate_open, unsupported_gate};
 use super::go;
 use super::refusal::Refusal;
 use super::url::Url;
@@ -23,6 +23,8 @@ pub(super) struct Checked {
     pub(super) advertise_client: Vec<Url>,
     pub(super) heartbeat_ms: u64,
     pub(super) election_ms: u64,
+    pub(super) lease_checkpoints: bool,
+    pub(super) lease_checkpoint_persist: bool,
     pub(super) shard_count: Option<NonZeroUsize>,
 }
 
@@ -45,6 +47,7 @@ impl Builder {
         let (heartbeat_ms, election_ms) = self.ticks()?;
         let advertise_client = advertise_client.ok_or(Refusal::AdvertiseClientUrls)?;
         self.check_compaction_mode()?;
+        let (lease_checkpoints, lease_checkpoint_persist) = self.lease_checkpoints()?;
         if self.set.text("name") == DEFAULT_NAME {
             self.notices.push(record!(
                 Level::Warn,
@@ -60,6 +63,8 @@ impl Builder {
             advertise_client,
             heartbeat_ms,
             election_ms,
+            lease_checkpoints,
+            lease_checkpoint_persist,
             shard_count: self.shard_count()?,
         })
     }
@@ -70,6 +75,11 @@ impl Builder {
                 "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\""
                     .to_owned(),
             ));
+        }
+        if let Some(gate) = unsupported_gate(&self.set.value("feature-gates")) {
+            return Err(Refusal::Flags(format!(
+                "feature gate {gate} is not supported by etcore yet: leave it out"
+            )));
         }
         match self.set.first_unsupported() {
             None => Ok(()),
@@ -173,6 +183,30 @@ impl Builder {
                 go::quote(other)
             ))),
         }
+    }
+
+    /// Whether leases are checkpointed, and whether checkpoints are stored whatever the cluster's version.
+    fn lease_checkpoints(&mut self) -> Result<(bool, bool), Refusal> {
+        let gates = self.set.value("feature-gates");
+        let is_open = |name| is_gate_open(&gates, name);
+        let both = (
+            is_open("LeaseCheckpoint"),
+            is_open("LeaseCheckpointPersist"),
+        );
+        match both {
+            (true, false) => self.notices.push(record!(
+                Level::Warn,
+                "Detected that checkpointing is enabled without persistence. Consider enabling feature gate LeaseCheckpointPersist",
+            )),
+            (false, true) => {
+                return Err(Refusal::Flags(
+                    "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint"
+                        .to_owned(),
+                ));
+            }
+            _ => {}
+        }
+        Ok(both)
     }
 
     pub(super) fn warn_of_deprecated(&mut self) {

@@ -110,6 +110,33 @@ pub(super) const FEATURE_GATES: [(&str, bool); 11] = [
     ("TxnModeWriteWithSharedBuffer", true),
 ];
 
+/// Gates that may be changed; the others must have their defaults.
+const HONOURED_GATES: [&str; 2] = ["LeaseCheckpoint", "LeaseCheckpointPersist"];
+
+/// The first gate that is asked for and not honoured.
+pub(super) fn unsupported_gate(value: &FlagValue) -> Option<&'static str> {
+    let FlagValue::Gates(gates) = value else {
+        return None;
+    };
+    let is_fine =
+        |gate: &&(_, bool)| FEATURE_GATES.contains(gate) || HONOURED_GATES.contains(&gate.0);
+    gates
+        .iter()
+        .find(|gate| !is_fine(gate))
+        .map(|(gate, _)| *gate)
+}
+
+/// Whether a gate is open; the last word counts.
+pub(super) fn is_gate_open(value: &FlagValue, name: &str) -> bool {
+    let FlagValue::Gates(gates) = value else {
+        return false;
+    };
+    let by_name = |gate: &&(&str, bool)| gate.0 == name;
+    let given = gates.iter().rfind(by_name);
+    let default = FEATURE_GATES.iter().find(by_name);
+    given.or(default).is_some_and(|(_, open)| *open)
+}
+
 impl Flag {
     /// Reads a value of this flag.
     pub(super) fn parse(&self, text: &str) -> Result<FlagValue, ValueError> {
@@ -295,6 +322,15 @@ mod tests {
             "FastLeaseKeepAlive=true,AllAlpha=false"
         ));
         assert!(!is_default("feature-gates", "LeaseCheckpoint=true"));
+        let gates = |text| find("feature-gates").unwrap().parse(text).unwrap();
+        let changed = gates("LeaseCheckpoint=true,LeaseCheckpoint=false,AllBeta=true");
+        assert_eq!(unsupported_gate(&changed), Some("AllBeta"));
+        assert!(!is_gate_open(&changed, "LeaseCheckpoint"));
+        assert!(is_gate_open(&changed, "FastLeaseKeepAlive"));
+        assert!(is_gate_open(
+            &gates("LeaseCheckpoint=true"),
+            "LeaseCheckpoint"
+        ));
         assert!(is_default("cipher-suites", ""));
         assert!(!is_default("cipher-suites", "TLS_AES_128_GCM_SHA256"));
         assert!(is_default("listen-metrics-urls", ""));

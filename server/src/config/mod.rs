@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bootstrap::{Bootstrap, BootstrapError, BootstrapMember};
+use engine::mvcc::Retention;
 pub use url::{ListenUrl, Scheme, Url, UrlError};
 
 use crate::logging::{self, Level, LogOptions, Record, record};
@@ -127,6 +128,9 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// At least five heartbeats, at most 50 s.
     pub election_timeout: Duration,
+    /// The remaining times of leases go into the log now and then; and are stored, in old clusters too.
+    pub lease_checkpoints: bool,
+    pub lease_checkpoint_persist: bool,
     /// Applied entries between two snapshots.
     pub snapshot_count: u64,
     /// Applied entries kept in memory for followers that lag.
@@ -134,6 +138,8 @@ pub struct Config {
     /// `.snap` files and segments of the log that stay; 0: all.
     pub snapshots_max: usize,
     pub wals_max: usize,
+    /// What automatic compaction keeps; `None`: it is off.
+    pub auto_compaction: Option<Retention>,
     pub unsafe_no_fsync: bool,
     pub socket: SocketOptions,
     pub host_whitelist: Allowed,

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::consensus::ConsensusOptions;
+use engine::lease::ExpiryOptions;
 use engine::node::{CheckpointOptions, Node, NodeOptions, bootstrap_log};
 use engine::state::StateOptions;
 use engine::store::Store;
@@ -25,6 +26,9 @@ use crate::storage::{
 
 /// Bytes that log entries kept in memory for followers may take.
 const CATCH_UP_SIZE_BYTES: usize = 16 << 20;
+
+/// How often the remaining time of a long lease goes into the log, if at all; etcd's.
+const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Claims the directory, reads the log or begins one, and makes the node.
 pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Files), MemberError> {
@@ -122,12 +126,17 @@ pub(super) fn node_options(config: &Config, identity: Identity) -> NodeOptions {
         state: StateOptions {
             lease_ttl_min: lease_ttl_min(config),
             quota_bytes: config.quota_backend_bytes,
-            ..StateOptions::default()
+            lease_checkpoint_persist: config.lease_checkpoint_persist,
         },
         started_unix_ms,
         max_learners: 1,
         snapshot_count: config.snapshot_count,
         checkpoints: CheckpointOptions::default(),
+        leases: ExpiryOptions {
+            checkpoint_interval: config
+                .lease_checkpoints
+                .then_some(LEASE_CHECKPOINT_INTERVAL),
+        },
         tick: config.heartbeat_interval,
     }
 }

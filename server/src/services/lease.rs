@@ -1,15 +1,25 @@
-//! Lease: grant, revoke, time to live.
+//! Lease: grant, revoke, keep alive, time to live, list.
+//!
+//! A keep-alive changes the leader's clock and nothing else, so it needs no entry of the log. What has come on one stream
+//! by the time it is looked at goes to the node as one question.
+
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use engine::mvcc::quota;
+use engine::node::LeaseCursor;
 use engine::types::LeaseId;
+use net::grpc::{Code, Status};
 use proto::etcdserverpb::{
-    InternalRaftRequest, LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse,
+    InternalRaftRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
 };
 
-use super::respond;
-use crate::shard::{LogShard, NodeReply, ReplyTo, Shard};
+use super::{decode, respond};
+use crate::errors::FrontError;
+use crate::shard::{End, Gone, LogShard, NodeReply, ReplyTo, Requests, Shard, StreamReply};
 
 /// The server chooses an id that is free when the client gave none.
 pub(crate) fn grant(log: &LogShard, mut request: LeaseGrantRequest, reply: NodeReply) {
@@ -58,4 +68,121 @@ fn read_time_to_live(log: &LogShard, request: &LeaseTimeToLiveRequest) -> Bytes 
         }
     });
     respond::message(&response)
+}
+
+/// All leases, soonest to end first.
+pub(crate) fn leases(log: &Rc<LogShard>, _request: LeaseLeasesRequest, reply: NodeReply) {
+    let log = Rc::clone(log);
+    driver::spawn(async move {
+        let leases = list(&log).await;
+        let header = log.with_node(|node| node.view().revision());
+        reply.finish(Ok(respond::message(&LeaseLeasesResponse {
+            header: Some(log.header(header)),
+            leases,
+        })));
+    })
+    .detach();
+}
+
+/// In slices. A lease that was renewed in between is met again further behind.
+async fn list(log: &LogShard) -> Vec<LeaseStatus> {
+    let status = |LeaseId(id)| LeaseStatus { id };
+    let (ids, mut next) = log.with_node(|node| node.list_leases(LeaseCursor::default()));
+    if next.is_none() {
+        return ids.into_iter().map(status).collect();
+    }
+    let mut known: HashSet<LeaseId> = ids.iter().copied().collect();
+    let mut leases: Vec<LeaseStatus> = ids.into_iter().map(status).collect();
+    while let Some(cursor) = next {
+        driver::yield_now().await;
+        let (ids, more) = log.with_node(|node| node.list_leases(cursor));
+        leases.extend(ids.into_iter().filter(|id| known.insert(*id)).map(status));
+        next = more;
+    }
+    leases
+}
+
+/// Serves a stream of keep-alives until the client has said all.
+pub(crate) async fn keep_alive(shard: &Rc<Shard>, requests: Requests, reply: ReplyTo) {
+    let out = reply.into_stream();
+    let status = match answer_all(shard, &requests, &out).await {
+        Ok(End::HalfClosed) => Status::OK,
+        Ok(End::Stopping) => FrontError::Stopped.status(),
+        Ok(End::Gone) => Status::new(Code::Canceled, "context canceled"),
+        Err(Failure::Refused(status)) => status,
+        Err(Failure::Gone) => return out.give_up(),
+    };
+    out.finish(&status);
+}
+
+/// Why a stream ends before its client has said all.
+enum Failure {
+    Refused(Status),
+    /// The client has left or does not read.
+    Gone,
+}
+
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        Failure::Gone
+    }
+}
+
+/// Answers whatever has come, in order, then waits for more and for the answers to be taken.
+async fn answer_all(
+    shard: &Rc<Shard>,
+    requests: &Requests,
+    out: &StreamReply,
+) -> Result<End, Failure> {
+    let mut messages = Vec::new();
+    loop {
+        if let Err(end) = requests.take(&mut messages).await {
+            return Ok(end);
+        }
+        let mut ids = Vec::with_capacity(messages.len());
+        let mut bad = None;
+        for message in messages.drain(..) {
+            match decode::<LeaseKeepAliveRequest>(message) {
+                Ok(request) => ids.push(request.id),
+                Err(status) => {
+                    bad = Some(status);
+                    break;
+                }
+            }
+        }
+        // The revision is from before the renewal, so that a lease revoked at it cannot be told as alive after it.
+        let header = shard.with_view(|view| shard.header_at(view, view.revision()));
+        let ttls = renew(shard, &ids).await.map_err(Failure::Refused)?;
+        for (id, ttl) in ids.into_iter().zip(ttls) {
+            out.send(keep_alive_response(header, id, ttl))?;
+        }
+        if let Some(status) = bad {
+            return Err(Failure::Refused(status));
+        }
+        out.ready().await?;
+        // A stream that is silent most of the time keeps no room for its busiest moment.
+        messages.shrink_to(KEPT_MESSAGES);
+    }
+}
+
+/// Messages that a stream keeps room for.
+const KEPT_MESSAGES: usize = 4;
+
+/// The new times to live; 0 for a lease that is gone.
+async fn renew(shard: &Shard, ids: &[i64]) -> Result<Vec<i64>, Status> {
+    let (sender, told) = driver::oneshot();
+    shard.renew(ids.to_vec(), move |renewed| {
+        // Nobody listens any more: the task has ended with its connection.
+        let _ = sender.send(renewed);
+    });
+    let renewed = told.await.unwrap_or(Err(FrontError::Stopped));
+    renewed.map_err(FrontError::status)
+}
+
+fn keep_alive_response(header: ResponseHeader, id: i64, ttl: i64) -> Bytes {
+    respond::message(&LeaseKeepAliveResponse {
+        header: Some(header),
+        id,
+        ttl,
+    })
 }

@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use engine::backend::ImageHash;
 use engine::mvcc::{HashKv, HashRun, RequestError};
 use engine::types::Budget;
 use net::grpc::{Code, Status};
 use proto::etcdserverpb::{
-    AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, InternalRaftRequest,
-    StatusRequest, StatusResponse,
+    AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, InternalRaftRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest,
+    StatusResponse,
 };
 use proto::health::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -16,7 +18,7 @@ use proto::health::{
 
 use super::{refused, respond};
 use crate::errors::FrontError;
-use crate::shard::{LogShard, NodeReply};
+use crate::shard::{LogShard, NodeReply, ReplyTo, Shard};
 use crate::version;
 
 /// Pairs that one slice of a hash visits: well under a millisecond.
@@ -104,6 +106,46 @@ pub(crate) fn hash_kv(shard: &Rc<LogShard>, request: HashKvRequest, reply: NodeR
         }));
     })
     .detach();
+}
+
+/// The hash over all buckets of the store, with everything in it that was applied before.
+pub(crate) fn hash(shard: &Rc<Shard>, _request: HashRequest, reply: ReplyTo) {
+    let shard = Rc::clone(shard);
+    driver::spawn(async move { reply.finish(hash_image(&shard).await) }).detach();
+}
+
+async fn hash_image(shard: &Shard) -> Result<Bytes, Status> {
+    let image = shard.image().await.map_err(FrontError::status)?;
+    let mut run = ImageHash::new(image);
+    loop {
+        let step = run.step(&mut Budget::new(HASH_SLICE_UNITS));
+        if let Some(hash) = step.map_err(refused)? {
+            let header = shard.with_view(|view| shard.header_at(view, view.revision()));
+            return Ok(respond::message(&HashResponse {
+                header: Some(header),
+                hash,
+            }));
+        }
+        driver::yield_now().await;
+    }
+}
+
+/// With one voter there is nobody to move to but the leader itself, which is there at once.
+pub(crate) fn move_leader(log: &LogShard, request: MoveLeaderRequest, reply: NodeReply) {
+    let result = log.with_node(|node| {
+        let is_voter = |id| node.membership().member(id).is_some_and(|m| !m.is_learner);
+        if !node.leadership().is_leader {
+            Err(FrontError::NotLeader)
+        } else if !is_voter(request.target_id) {
+            Err(FrontError::BadLeaderTransferee)
+        } else if request.target_id == node.leadership().leader_id {
+            Ok(respond::message(&MoveLeaderResponse::default()))
+        } else {
+            // Only a member that reaches others can hand the lead on.
+            Err(FrontError::Timeout)
+        }
+    });
+    reply.finish(result.map_err(FrontError::status));
 }
 
 async fn run_hash(shard: &LogShard, revision: i64) -> Result<HashKv, RequestError> {

@@ -15,6 +15,7 @@ mod pieces;
 mod range;
 mod range_stream;
 mod respond;
+mod snapshot;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use proto::etcdserverpb::ResponseHeader;
 
 use crate::errors::{self, FrontError};
 use crate::method::{METHODS, MethodNo, Served};
-use crate::shard::{LogShard, NodeReply, Outcome, ReplyTo, Shard};
+use crate::shard::{LogShard, NodeReply, Outcome, ReplyTo, Requests, Shard};
 
 /// Metadata: fail at once when no leader is known.
 const HAS_LEADER: &str = "hasleader";
@@ -93,12 +94,30 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         Served::Compact => here!(kv::compact),
         Served::LeaseRevoke => here!(lease::revoke),
         Served::HealthCheck => reply.finish(decode(payload).and_then(maintenance::health_check)),
+        // Its messages do not come as one request.
+        Served::LeaseKeepAlive => {}
+        Served::Hash => here!(maintenance::hash),
+        Served::Snapshot => here!(snapshot::snapshot),
         Served::LeaseGrant
         | Served::LeaseTimeToLive
+        | Served::LeaseLeases
         | Served::MemberList
         | Served::Alarm
         | Served::Status
+        | Served::MoveLeader
         | Served::HashKv => shard.call_node(payload, reply),
+    }
+}
+
+/// Serves a call whose client goes on asking while it is answered; `check_call` let it pass.
+pub(crate) fn open_stream(shard: &Rc<Shard>, requests: Requests, reply: ReplyTo) {
+    let shard = Rc::clone(shard);
+    match METHODS[reply.method].served {
+        Some(Served::LeaseKeepAlive) => {
+            let serving = async move { lease::keep_alive(&shard, requests, reply).await };
+            driver::spawn(serving).detach();
+        }
+        _ => reply.finish(Err(Status::new(Code::Internal, "no stream"))),
     }
 }
 
@@ -120,9 +139,11 @@ pub(crate) fn serve_by_node(
     match METHODS[method].served {
         Some(Served::LeaseGrant) => here!(lease::grant),
         Some(Served::LeaseTimeToLive) => here!(lease::time_to_live),
+        Some(Served::LeaseLeases) => here!(lease::leases),
         Some(Served::MemberList) => here!(cluster::member_list),
         Some(Served::Alarm) => here!(maintenance::alarm),
         Some(Served::Status) => here!(maintenance::status),
+        Some(Served::MoveLeader) => here!(maintenance::move_leader),
         Some(Served::HashKv) => here!(maintenance::hash_kv),
         // `dispatch` serves these where their connection is.
         _ => reply.finish(Err(Status::new(Code::Internal, "not served by the node"))),

@@ -10,6 +10,8 @@ use net::http::{HttpRequest, HttpResponse};
 use proto::etcdserverpb::InternalRaftRequest;
 
 use super::Role;
+use super::images::Imaged;
+use super::renewals::Renewed;
 use super::waiter::{Fresh, Outcome};
 use crate::method::MethodNo;
 
@@ -28,6 +30,10 @@ pub(crate) enum Ask {
     Call { method: MethodNo, payload: Bytes },
     /// Serve a plain HTTP request.
     Http { role: Role, request: HttpRequest },
+    /// Renew these leases.
+    Renew(Vec<i64>),
+    /// Give an image of the store with all that is applied now.
+    Image,
     /// Tell when a View is there that is no older than this question.
     Fresh,
     /// The backend has no room for a request: raise the alarm.
@@ -41,6 +47,8 @@ pub(crate) enum Answer {
     Message(Result<Bytes, Status>),
     Http(HttpResponse),
     Fresh(Fresh),
+    Renewed(Renewed),
+    Image(Imaged),
     /// The alarm is under way.
     Noted,
 }

@@ -15,13 +15,14 @@ use net::grpc::{Code, Status};
 use net::http::HttpResponse;
 use net::{CallId, ServerEvent};
 
+use super::inbox::{End, Inbox, Requests};
 use super::open_calls::{Full, OpenCall, OpenCalls};
 use super::reply::{HttpReply, ReplyTo};
 use super::stream::Gate;
 use super::wire::{self, Owner, Wire};
 use super::{Role, Shard};
 use crate::errors;
-use crate::method::{self, METHODS, Shape};
+use crate::method::{self, METHODS, MethodNo, Shape};
 use crate::services;
 
 /// The state that the tasks of one connection share.
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(super) shard: Rc<Shard>,
     /// Of the responses that are made while they are sent.
     gates: RefCell<HashMap<CallId, Rc<Gate>>>,
+    /// Of the calls that are answered while their client goes on asking, and their methods.
+    inboxes: RefCell<HashMap<CallId, (MethodNo, Rc<Inbox>)>>,
 }
 
 impl Connection {
@@ -44,21 +47,25 @@ impl Connection {
             role,
             shard: Rc::clone(&shard),
             gates: RefCell::default(),
+            inboxes: RefCell::default(),
         });
         let _registration = shard.connections.insert(&connection);
         wire::serve(Rc::clone(&connection), stream).await;
         shard.load.on_ended();
     }
 
-    /// Asks the peer to finish: no new calls, those under way are answered.
+    /// Asks the peer to finish: no new calls, those under way are answered, and those that would go on for ever end.
     pub(crate) fn shut_down(&self) {
+        for (_, inbox) in self.inboxes.borrow().values() {
+            inbox.end(End::Stopping);
+        }
         self.wire.command(|machine| machine.shut_down());
     }
 
     // ---- calls
 
     /// Refuses what can be refused by its headers; the rest waits for its message.
-    fn open_call(&self, id: CallId, path: &str, metadata: &net::Metadata) {
+    fn open_call(self: &Rc<Self>, id: CallId, path: &str, metadata: &net::Metadata) {
         let refusal = match method::find(path) {
             None => Some(errors::unknown_path(path)),
             Some(number) => {
@@ -68,6 +75,8 @@ impl Connection {
                     self.shard
                         .metrics
                         .rpc_handled(number, status.code, Duration::ZERO);
+                } else if METHODS[number].shape == Shape::BidiStream {
+                    self.start_stream(id, number);
                 } else {
                     self.open.borrow_mut().open(id, number);
                 }
@@ -79,7 +88,30 @@ impl Connection {
         }
     }
 
+    /// A call whose messages are served as they come.
+    fn start_stream(self: &Rc<Self>, id: CallId, method: MethodNo) {
+        let inbox = Rc::new(Inbox::default());
+        self.inboxes
+            .borrow_mut()
+            .insert(id, (method, Rc::clone(&inbox)));
+        let reply = ReplyTo {
+            connection: Rc::clone(self),
+            call: id,
+            method,
+            started: driver::now(),
+        };
+        let requests = Requests::new(Rc::clone(self), id, inbox);
+        services::open_stream(&self.shard, requests, reply);
+    }
+
     fn on_message(&self, id: CallId, payload: Bytes) {
+        if let Some((method, inbox)) = self.inboxes.borrow().get(&id) {
+            self.shard.metrics.rpc_received(*method, payload.len());
+            if inbox.push(payload) {
+                self.wire.command(|machine| machine.pause(id));
+            }
+            return;
+        }
         let filled = self.open.borrow_mut().fill(id, payload);
         if let Err(full @ Full(method)) = filled {
             let status = Status::new(Code::ResourceExhausted, format!("etcore: {full}"));
@@ -113,6 +145,21 @@ impl Connection {
         self.shard.metrics.rpc_sent(reply.method, message.len());
         self.wire
             .command(|machine| machine.send_message(reply.call, message));
+    }
+
+    /// The client of a paused call may go on.
+    pub(super) fn resume(&self, call: CallId) {
+        self.wire.command(|machine| machine.resume(call));
+    }
+
+    pub(super) fn remove_inbox(&self, call: CallId) {
+        self.inboxes.borrow_mut().remove(&call);
+    }
+
+    fn end_inbox(&self, call: CallId, end: End) {
+        if let Some((_, inbox)) = self.inboxes.borrow().get(&call) {
+            inbox.end(end);
+        }
     }
 
     /// Queues the beginning of a message.
@@ -179,12 +226,14 @@ impl Owner for Connection {
             }
             ServerEvent::HalfClose { id } => {
                 let call = self.open.borrow_mut().take(id);
-                if let Some(call) = call {
-                    self.start_call(id, call);
+                match call {
+                    Some(call) => self.start_call(id, call),
+                    None => self.end_inbox(id, End::HalfClosed),
                 }
             }
             ServerEvent::Cancelled { id } => {
                 self.open.borrow_mut().take(id);
+                self.end_inbox(id, End::Gone);
                 self.open_gate(id);
             }
             ServerEvent::Http { id, request } => {

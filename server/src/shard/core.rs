@@ -12,8 +12,10 @@ use net::http::HttpRequest;
 use proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
 
 use super::connections::Connections;
+use super::images::{ImageWaiter, Imaged};
 use super::link::Link;
 use super::load::Load;
+use super::renewals::{RenewalWaiter, Renewed};
 use super::reply::{HttpReply, NodeHttpReply, NodeReply, ReplyTo};
 use super::turns::Turns;
 use super::waiter::{Fresh, FreshWaiter};
@@ -138,6 +140,26 @@ impl Shard {
             Log::Here(log) => log.wait_fresh(FreshWaiter::Then(Box::new(then))),
             Log::Away(link) => link.wait_fresh(Box::new(then)),
         }
+    }
+
+    /// Renews leases; `then` is told their times to live, 0 for those that are gone.
+    pub(crate) fn renew(&self, ids: Vec<i64>, then: impl FnOnce(Renewed) + 'static) {
+        match &self.log {
+            Log::Here(log) => log.renew(ids, RenewalWaiter::Then(Box::new(then))),
+            Log::Away(link) => link.renew(ids, then),
+        }
+    }
+
+    /// Gets an image of the store in which all is that is applied now.
+    pub(crate) async fn image(&self) -> Imaged {
+        let (sender, told) = driver::oneshot();
+        // Nobody listens any more: the task was dropped.
+        let then = move |image| drop(sender.send(image));
+        match &self.log {
+            Log::Here(log) => log.image(ImageWaiter::Then(Box::new(then))),
+            Log::Away(link) => link.image(then),
+        }
+        told.await.unwrap_or(Err(FrontError::Stopped))
     }
 
     /// Has the node serve a call.

@@ -18,6 +18,8 @@ use proto::etcdserverpb::InternalRaftRequest;
 
 use super::Role;
 use super::ask::{Answer, Ask, AskBatch, ShardNo, Ticket, cost_bytes};
+use super::images::Imaged;
+use super::renewals::Renewed;
 use super::reply::{HttpReply, ReplyTo};
 use super::waiter::Fresh;
 use crate::errors::FrontError;
@@ -39,6 +41,8 @@ enum Pending {
     Call(ReplyTo),
     Http(HttpReply),
     Reads(Vec<Then>),
+    Renewal(Box<dyn FnOnce(Renewed)>),
+    Image(Box<dyn FnOnce(Imaged)>),
     /// Nobody, but the alarm is asked for once only.
     Alarm,
 }
@@ -99,6 +103,22 @@ impl Link {
             return reply.finish(HttpResponse::error(503, &text));
         }
         self.ask(Ask::Http { role, request }, Pending::Http(reply), cost);
+    }
+
+    pub(super) fn renew(&self, ids: Vec<i64>, then: impl FnOnce(Renewed) + 'static) {
+        let cost = cost_bytes(size_of_val(&*ids));
+        if self.is_full(cost) {
+            return then(Err(FrontError::TooManyRequests));
+        }
+        self.ask(Ask::Renew(ids), Pending::Renewal(Box::new(then)), cost);
+    }
+
+    pub(super) fn image(&self, then: impl FnOnce(Imaged) + 'static) {
+        let cost = cost_bytes(0);
+        if self.is_full(cost) {
+            return then(Err(FrontError::TooManyRequests));
+        }
+        self.ask(Ask::Image, Pending::Image(Box::new(then)), cost);
     }
 
     /// Calls back once a View is there that is no older than this call.
@@ -183,6 +203,8 @@ impl Link {
                     then(fresh);
                 }
             }
+            (Pending::Renewal(then), Answer::Renewed(renewed)) => then(renewed),
+            (Pending::Image(then), Answer::Image(image)) => then(image),
             (Pending::Alarm, _) => self.is_alarm_asked.set(false),
             (pending, answer) => {
                 debug_assert!(false, "no answer to this question: {answer:?}");
@@ -210,6 +232,8 @@ fn refuse(pending: Pending, error: FrontError) {
                 then(Err(error));
             }
         }
+        Pending::Renewal(then) => then(Err(error)),
+        Pending::Image(then) => then(Err(error)),
         Pending::Alarm => {}
     }
 }

@@ -11,15 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driver::Notify;
+use engine::mvcc::{AutoCompaction, RequestError};
 use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
 use engine::state::ApplyEffect;
 use engine::types::Budget;
 use engine::view::Views;
 use engine::wal::{IoFault, IoTicket, WalIo};
-use proto::etcdserverpb::{AlarmType, InternalRaftRequest, ResponseHeader};
+use proto::etcdserverpb::{AlarmType, CompactionRequest, InternalRaftRequest, ResponseHeader};
 
 use super::count::{alarm_label, count_applied, set_cluster_version};
+use super::images::{ImageWaiter, ImageWaiters};
 use super::lone::Lone;
+use super::renewals::{RenewalWaiter, Renewals};
 use super::waiter::{Fresh, FreshWaiter, Waiter, Waiters};
 use crate::config::Config;
 use crate::errors::FrontError;
@@ -51,6 +54,10 @@ pub(crate) struct LogShard {
     waiters: RefCell<Waiters>,
     /// Reads by the id of their read-index round, and when they give up.
     reads: RefCell<BTreeMap<u64, (Duration, FreshWaiter)>>,
+    /// Keep-alives of leases that are on their way out, or in.
+    renewals: RefCell<Vec<Renewals>>,
+    images: RefCell<ImageWaiters>,
+    auto_compaction: RefCell<Option<AutoCompaction>>,
     wake: Notify,
     lone: Lone,
     is_stopping: Cell<bool>,
@@ -67,6 +74,10 @@ impl LogShard {
     ) -> Rc<Self> {
         let patience = config.request_timeout();
         let metrics = all_metrics.first().cloned().unwrap_or_default();
+        let revision = node.view().revision();
+        let auto_compaction = config
+            .auto_compaction
+            .map(|retention| AutoCompaction::new(retention, driver::now(), revision));
         let shard = Rc::new(LogShard {
             config,
             metrics,
@@ -75,6 +86,9 @@ impl LogShard {
             disks,
             waiters: RefCell::new(Waiters::new(patience)),
             reads: RefCell::new(BTreeMap::new()),
+            renewals: RefCell::default(),
+            images: RefCell::default(),
+            auto_compaction: RefCell::new(auto_compaction),
             wake: Notify::new(),
             lone: Lone::default(),
             is_stopping: Cell::new(false),
@@ -180,6 +194,55 @@ impl LogShard {
         self.wake.notify();
     }
 
+    /// Renews leases; `waiter` is told their times to live.
+    pub(super) fn renew(self: &Rc<Self>, ids: Vec<i64>, waiter: RenewalWaiter) {
+        if self.is_stopping.get() {
+            return waiter.finish(Err(FrontError::Stopped));
+        }
+        let now = driver::now();
+        let granted_by = self.node.borrow().commit_index();
+        let deadline = now + self.config.request_timeout();
+        let renewals = Renewals::new(ids, granted_by, deadline, waiter);
+        // A leader renews only while it is sure to be one.
+        let shard = Rc::clone(self);
+        self.when_fresh(false, move |fresh| match fresh {
+            Ok(()) => shard.try_renewals(renewals),
+            Err(error) => renewals.refuse(error),
+        });
+    }
+
+    fn try_renewals(&self, renewals: Renewals) {
+        let left = renewals.try_all(&mut self.node.borrow_mut(), driver::now());
+        self.renewals.borrow_mut().extend(left);
+        // A renewal may have proposed something.
+        self.wake.notify();
+    }
+
+    /// Tells `waiter` an image of the store, once a checkpoint has all that is applied now.
+    pub(super) fn image(&self, waiter: ImageWaiter) {
+        if self.is_stopping.get() {
+            return waiter.finish(Err(FrontError::Stopped));
+        }
+        let deadline = driver::now() + self.config.request_timeout();
+        let mut images = self.images.borrow_mut();
+        images.add(&mut self.node.borrow_mut(), deadline, waiter);
+        self.wake.notify();
+    }
+
+    fn answer_images(&self) {
+        if self.images.borrow().is_empty() {
+            return;
+        }
+        let now = driver::now();
+        let ready = {
+            let mut images = self.images.borrow_mut();
+            images.take_ready(&mut self.node.borrow_mut(), now)
+        };
+        for (waiter, image) in ready {
+            waiter.finish(image);
+        }
+    }
+
     /// The state for readers on any executor.
     pub(crate) fn views(&self) -> Views {
         self.node.borrow().views().clone()
@@ -240,6 +303,7 @@ impl LogShard {
                 None => break,
             }
         }
+        self.answer_images();
         Ok(more)
     }
 
@@ -380,10 +444,11 @@ impl LogShard {
     }
 
     /// One tick of the logical clock, and whoever waited too long.
-    pub(crate) fn tick(&self) {
+    pub(crate) fn tick(self: &Rc<Self>) {
         let now = driver::now();
         self.node.borrow_mut().on_tick(now);
         self.wake.notify();
+        self.compact_when_due(now);
         loop {
             let expired = self.waiters.borrow_mut().take_expired(now);
             match expired {
@@ -394,6 +459,10 @@ impl LogShard {
                 None => break,
             }
         }
+        for renewals in self.renewals.take() {
+            self.try_renewals(renewals);
+        }
+        self.answer_images();
         let late: Vec<u64> = {
             let reads = self.reads.borrow();
             reads
@@ -407,6 +476,57 @@ impl LogShard {
             if let Some((_, waiter)) = read {
                 waiter.finish(Err(FrontError::Timeout));
             }
+        }
+    }
+
+    /// Proposes the compaction that is due by `--auto-compaction-retention`.
+    fn compact_when_due(self: &Rc<Self>, now: Duration) {
+        let (revision, leads) = {
+            let node = self.node.borrow();
+            (node.view().revision(), node.leadership().is_leader)
+        };
+        let mut auto = self.auto_compaction.borrow_mut();
+        let due = auto
+            .as_mut()
+            .and_then(|auto| auto.on_tick(now, revision, leads));
+        let Some(revision) = due else { return };
+        drop(auto);
+        crate::logging::info!("starting an automatic compaction", "revision" => revision);
+        let shard = Rc::clone(self);
+        driver::spawn(async move { shard.compact(revision).await }).detach();
+    }
+
+    async fn compact(&self, revision: i64) {
+        let (sender, outcome) = driver::oneshot();
+        let request = InternalRaftRequest {
+            compaction: Some(CompactionRequest {
+                revision,
+                physical: false,
+            }),
+            ..InternalRaftRequest::default()
+        };
+        let refused = match self.propose(request, Waiter::Task(sender)) {
+            Err(error) => Some(error.to_string()),
+            Ok(()) => match outcome.await {
+                // Somebody else was quicker: nothing is left to do.
+                Ok(Ok(Ok(_) | Err(RequestError::Compacted))) => None,
+                Ok(Ok(Err(error))) => Some(error.to_string()),
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(FrontError::Stopped.to_string()),
+            },
+        };
+        if let Some(auto) = &mut *self.auto_compaction.borrow_mut() {
+            auto.on_done(driver::now(), revision, refused.is_none());
+        }
+        match refused {
+            None => {
+                crate::logging::info!("completed an automatic compaction", "revision" => revision);
+            }
+            Some(error) => crate::logging::warn!(
+                "an automatic compaction failed; trying again later",
+                "revision" => revision,
+                "error" => error
+            ),
         }
     }
 
@@ -460,6 +580,12 @@ impl LogShard {
     pub(crate) fn abandon_waiters(&self) {
         let waiters: Vec<Waiter> = self.waiters.borrow_mut().drain().collect();
         for waiter in waiters {
+            waiter.finish(Err(FrontError::Stopped));
+        }
+        for renewals in self.renewals.take() {
+            renewals.refuse(FrontError::Stopped);
+        }
+        for waiter in self.images.borrow_mut().drain() {
             waiter.finish(Err(FrontError::Stopped));
         }
         let reads = std::mem::take(&mut *self.reads.borrow_mut());

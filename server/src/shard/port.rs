@@ -10,6 +10,8 @@ use net::http::HttpResponse;
 
 use super::LogShard;
 use super::ask::{Answer, Ask, AskBatch, ShardNo, Ticket, ToShard};
+use super::images::{ImageWaiter, Imaged};
+use super::renewals::{RenewalWaiter, Renewed};
 use super::reply::{NodeHttpReply, NodeReply};
 use super::waiter::{Fresh, FreshWaiter, Outcome};
 use crate::services;
@@ -95,6 +97,8 @@ fn serve(log: &Rc<LogShard>, ask: Ask, reply: LinkReply) {
         Ask::Http { role, request } => {
             services::http::answer(log, role, &request, NodeHttpReply::Link(reply));
         }
+        Ask::Renew(ids) => log.renew(ids, RenewalWaiter::Link(reply)),
+        Ask::Image => log.image(ImageWaiter::Link(reply)),
         Ask::Fresh => log.wait_fresh(FreshWaiter::Link(reply)),
         Ask::RaiseSpaceAlarm => {
             log.raise_space_alarm();
@@ -126,6 +130,14 @@ impl LinkReply {
 
     pub(super) fn tell_fresh(self, fresh: Fresh) {
         self.send(Answer::Fresh(fresh));
+    }
+
+    pub(super) fn tell_image(self, image: Imaged) {
+        self.send(Answer::Image(image));
+    }
+
+    pub(super) fn tell_renewed(self, renewed: Renewed) {
+        self.send(Answer::Renewed(renewed));
     }
 
     fn send(self, answer: Answer) {

@@ -57,6 +57,15 @@ impl StreamReply {
         }
     }
 
+    /// Sends a whole message.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub(crate) fn send(&self, message: Bytes) -> Result<(), Gone> {
+        self.reply.connection.send_message(&self.reply, message);
+        self.check_alive()
+    }
+
     /// Begins a message of `len` bytes.
     ///
     /// # Errors

@@ -34,7 +34,6 @@ fn leases() {
 }
 
 #[test]
-#[ignore = "LeaseKeepAlive is not served yet"]
 fn keep_alive_of_an_unknown_lease() {
     let mut fixture = Fixture::new();
     let call = fixture.client.start(LEASE_KEEP_ALIVE).expect("a call");

@@ -51,6 +51,10 @@ pub(crate) struct Call {
     has_head: bool,
     /// What `start_message` promised and `push_piece` has not brought.
     promised_len: usize,
+    /// The layer above has enough of its messages for now.
+    is_paused: bool,
+    /// What the peer may send again once that is over.
+    withheld_len: u32,
 }
 
 impl Call {
@@ -354,7 +358,22 @@ impl GrpcServer {
         }
     }
 
-    // ---- commands: see `answers`
+    // ---- commands: those that answer are in `answers`
+
+    pub(crate) fn pause(&mut self, id: CallId) {
+        if let Some(stream) = self.h2.streams.get_mut(Key::from(id)) {
+            stream.ext.is_paused = true;
+        }
+    }
+
+    pub(crate) fn resume(&mut self, id: CallId) {
+        let key = Key::from(id);
+        if let Some(stream) = self.h2.streams.get_mut(key) {
+            stream.ext.is_paused = false;
+            let withheld = std::mem::take(&mut stream.ext.withheld_len);
+            self.h2.reopen_window(key, withheld as usize);
+        }
+    }
 
     pub(crate) fn shut_down(&mut self) {
         self.h2.start_drain();
@@ -394,10 +413,22 @@ impl GrpcServer {
         self.events_len -= event_len(event);
         match event {
             ServerEvent::Message { id, payload } => {
-                self.h2.release(Key::from(*id), payload.len() + PREFIX_LEN);
+                self.on_message_taken(Key::from(*id), payload.len() + PREFIX_LEN);
             }
             ServerEvent::Http { id, .. } => self.h2.forget_held(Key::from(*id), usize::MAX),
             _ => {}
+        }
+    }
+
+    fn on_message_taken(&mut self, key: Key, len: usize) {
+        let stream = self.h2.streams.get(key);
+        if !stream.is_some_and(|stream| stream.ext.is_paused) {
+            return self.h2.release(key, len);
+        }
+        let withheld = self.h2.withhold(key, len);
+        if let Some(stream) = self.h2.streams.get_mut(key) {
+            let withheld = u32::try_from(withheld).unwrap_or(u32::MAX);
+            stream.ext.withheld_len = stream.ext.withheld_len.saturating_add(withheld);
         }
     }
 

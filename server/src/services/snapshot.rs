@@ -1,0 +1,121 @@
+//! Snapshot: the store's file as one stream, while everything else goes on.
+//!
+//! ```text
+//!   wait for a checkpoint with all that is applied -> image -> blobs of the file, in order -> SHA-256 of them
+//! ```
+//!
+//! The image keeps the pages that it is made of ([`engine::backend::StoreImage`]); the file grows by what is written
+//! meanwhile. It is read by plain reads of the disk's queue and not through the map, so no core waits for a page, and what
+//! lies between the pages of the image may change under the read.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use driver::{AlignedBuf, Caching, File};
+use engine::backend::StoreImage;
+use net::grpc::{Code, Status};
+use proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
+use sha2::{Digest, Sha256};
+
+use super::respond;
+use crate::logging;
+use crate::shard::{Gone, ReplyTo, Shard, StreamReply};
+
+/// Bytes of the file in one message; etcd's number.
+const BLOB_LEN: usize = 32 * 1024;
+/// Bytes read at once.
+const READ_LEN: usize = 256 * 1024;
+
+pub(crate) fn snapshot(shard: &Rc<Shard>, _request: SnapshotRequest, reply: ReplyTo) {
+    let shard = Rc::clone(shard);
+    driver::spawn(async move {
+        let out = reply.into_stream();
+        match send(&shard, &out).await {
+            Ok(()) => out.finish(&Status::OK),
+            Err(Failure::Refused(status)) => out.finish(&status),
+            Err(Failure::Gone) => out.give_up(),
+        }
+    })
+    .detach();
+}
+
+enum Failure {
+    Refused(Status),
+    /// The client has left or stands still.
+    Gone,
+}
+
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        Failure::Gone
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let text = format!("etcore: the database cannot be read: {error}");
+        Failure::Refused(Status::new(Code::Unknown, text))
+    }
+}
+
+async fn send(shard: &Shard, out: &StreamReply) -> Result<(), Failure> {
+    let started = driver::now();
+    let image = shard.image().await;
+    let image = image.map_err(|error| Failure::Refused(error.status()))?;
+    let path = shard.config.snap_dir().join("db");
+    let file = File::open(&path, Caching::Buffered).await?;
+    let sent = send_image(&image, &file, out).await;
+    file.close().await;
+    sent?;
+    logging::info!(
+        "sent a snapshot of the database",
+        "total-bytes" => image.file_len(),
+        "took" => driver::now() - started
+    );
+    Ok(())
+}
+
+async fn send_image(image: &StoreImage, file: &File, out: &StreamReply) -> Result<(), Failure> {
+    let version = image.storage_version().unwrap_or_default().to_owned();
+    let total = image.file_len();
+    let mut hash = Sha256::new();
+    let mut offset = 0;
+    let mut buf = AlignedBuf::zeroed(READ_LEN);
+    while offset < total {
+        let (read, back) = file.read_at(buf, offset).await;
+        buf = back;
+        let len = usize::try_from(total - offset).map_or(READ_LEN, |left| left.min(READ_LEN));
+        // Behind the end of the file no page of the image can be: it was cut since.
+        let bytes = buf.as_mut_slice();
+        bytes[read?..].fill(0);
+        if offset == 0 {
+            let head = image.meta_pages();
+            bytes[..head.len()].copy_from_slice(head);
+        }
+        for blob in buf.as_slice()[..len].chunks(BLOB_LEN) {
+            offset += blob.len() as u64;
+            hash.update(blob);
+            out.send(message(
+                total - offset,
+                Bytes::copy_from_slice(blob),
+                &version,
+            ))?;
+            out.ready().await?;
+            if driver::need_yield() {
+                driver::yield_now().await;
+            }
+        }
+    }
+    let digest = Bytes::copy_from_slice(&hash.finalize());
+    out.send(message(0, digest, &version))?;
+    Ok(())
+}
+
+fn message(remaining_bytes: u64, blob: Bytes, version: &str) -> Bytes {
+    respond::message(&SnapshotResponse {
+        header: None,
+        remaining_bytes,
+        blob,
+        version: version.to_owned(),
+    })
+}

@@ -1,0 +1,163 @@
+//! Maintenance over the wire: snapshots under writes, hashes, who leads. What etcd's tools make of a snapshot is tested
+//! with them (`tests/compat/durability`).
+
+use bytes::Bytes;
+use net::grpc::Code;
+use proto::etcdserverpb::{
+    HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse,
+};
+use tempfile::TempDir;
+use tests::api;
+use tests::client::Client;
+use tests::process::{Options, Process};
+
+const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+const HASH: &str = "/etcdserverpb.Maintenance/Hash";
+const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
+/// Bytes of the file in one message.
+const BLOB_LEN: usize = 32 * 1024;
+
+fn options(dir: &TempDir) -> Options {
+    Options::new(dir.path().join("data"))
+        .arg("--shards=2")
+        .arg("--shard-placement=spread")
+}
+
+/// Two clients that are served by different shards.
+fn connect_both(process: &Process) -> [Client; 2] {
+    [(); 2].map(|()| Client::connect(process.client_addr()).expect("a listener"))
+}
+
+/// The messages of a snapshot, with something else done between them.
+fn snapshot(client: &mut Client, mut meanwhile: impl FnMut()) -> Vec<SnapshotResponse> {
+    let call = client.start(SNAPSHOT).expect("a call");
+    client.send(call, &SnapshotRequest {});
+    client.half_close(call);
+    let mut messages = Vec::new();
+    while let Some(message) = client.next(call).expect("the stream lives") {
+        messages.push(message);
+        meanwhile();
+    }
+    messages
+}
+
+/// The blobs joined, without the digest.
+fn file_of(messages: &[SnapshotResponse]) -> Vec<u8> {
+    let (digest, blobs) = messages.split_last().expect("at least the digest");
+    assert_eq!((digest.blob.len(), digest.remaining_bytes), (32, 0));
+    let mut left: u64 = blobs.iter().map(|message| message.blob.len() as u64).sum();
+    let mut file = Vec::new();
+    for message in blobs {
+        assert!(message.header.is_none());
+        assert_eq!(message.version, "3.7.0");
+        left -= message.blob.len() as u64;
+        assert_eq!(message.remaining_bytes, left);
+        assert!(message.blob.len() == BLOB_LEN || left == 0);
+        file.extend_from_slice(&message.blob);
+    }
+    file
+}
+
+#[test]
+fn a_snapshot_under_writes_is_whole_on_both_shards() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let process = Process::start(options(&dir));
+    let mut clients = connect_both(&process);
+    let mut writer = Client::connect(process.client_addr()).expect("a listener");
+    let value = Bytes::from(vec![b'v'; 10_000]);
+    for (round, client) in clients.iter_mut().enumerate() {
+        for n in 0..300 {
+            writer
+                .put(format!("before-{round}-{n:04}"), &value)
+                .expect("put");
+        }
+        let mut count = 0;
+        let messages = snapshot(client, || {
+            writer
+                .put(format!("while-{round}-{:04}", count % 50), &value)
+                .expect("put");
+            count += 1;
+        });
+        assert!(count > 50, "{count} messages");
+        let file = file_of(&messages);
+        // Everything that was answered before is in it, and both of its meta pages are.
+        let last = format!("before-{round}-0299");
+        let is_there = |text: &str| file.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(is_there(&last), "{last} is missing");
+        for page in [0, 4096] {
+            assert_eq!(file[page + 16..page + 20], 0xED0C_DAED_u32.to_le_bytes());
+        }
+    }
+    process.stop();
+}
+
+#[test]
+fn a_client_that_leaves_a_snapshot_costs_nothing() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let process = Process::start(options(&dir));
+    let mut writer = Client::connect(process.client_addr()).expect("a listener");
+    let value = Bytes::from(vec![b'v'; 100_000]);
+    for n in 0..100 {
+        writer.put(format!("{n:04}"), &value).expect("put");
+    }
+    for client in &mut connect_both(&process) {
+        let call = client.start(SNAPSHOT).expect("a call");
+        client.send(call, &SnapshotRequest {});
+        client.half_close(call);
+        let first: Option<SnapshotResponse> = client.next(call).expect("the stream lives");
+        assert!(first.expect("a message").remaining_bytes > 0);
+        client.cancel(call);
+        client.flush().expect("a connection");
+    }
+    writer.put("k", "v").expect("put");
+    process.stop();
+}
+
+#[test]
+fn the_hash_is_that_of_the_state_wherever_it_is_asked() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let process = Process::start(options(&dir));
+    let hash = |client: &mut Client| -> HashResponse {
+        client.unary(HASH, &HashRequest {}).expect("an answer")
+    };
+    let [mut client, mut other] = connect_both(&process);
+    client.put("a", "1").expect("put");
+    let first = hash(&mut client);
+    assert_eq!(first.hash, hash(&mut other).hash);
+    assert_eq!(first.header.expect("a header").revision, 2);
+    client.put("a", "2").expect("put");
+    assert_ne!(first.hash, hash(&mut other).hash);
+    // It does not depend on where the log stands.
+    let before = hash(&mut other).hash;
+    client
+        .delete_range(&api::delete("nothing"))
+        .expect("an answer");
+    let process = Process::start(process.stop());
+    let [mut client, _] = connect_both(&process);
+    assert_eq!(hash(&mut client).hash, before);
+    process.stop();
+}
+
+#[test]
+fn the_lead_moves_to_voters_only() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let process = Process::start(options(&dir));
+    for client in &mut connect_both(&process) {
+        let status: StatusResponse = client
+            .unary(api::STATUS, &StatusRequest {})
+            .expect("an answer");
+        let mut move_to = |target_id| {
+            client.unary::<MoveLeaderResponse>(MOVE_LEADER, &MoveLeaderRequest { target_id })
+        };
+        let moved = move_to(status.leader).expect("it leads already");
+        assert!(moved.header.is_none());
+        let refused = move_to(7).expect_err("a stranger");
+        let expected = (
+            Code::FailedPrecondition,
+            "etcdserver: bad leader transferee",
+        );
+        assert_eq!(refused.status(), Some(expected));
+    }
+    process.stop();
+}
