@@ -47,6 +47,11 @@ pub(super) fn at(key: &[u8], revision: Revision) -> Vec<u8> {
 /// Appends what [`at`] answers.
 pub(super) fn push_at(out: &mut Vec<u8>, key: &[u8], revision: Revision) {
     push_key(out, key);
+    push_revision(out, revision);
+}
+
+/// Makes [`before`] the same as [`at`].
+pub(super) fn push_revision(out: &mut Vec<u8>, revision: Revision) {
     push_number(out, revision.main);
     push_number(out, revision.sub);
 }
@@ -54,7 +59,7 @@ pub(super) fn push_at(out: &mut Vec<u8>, key: &[u8], revision: Revision) {
 /// Before all revisions of `key`, after those of lesser keys. Index keys of `key` are those that begin with this and
 /// go on with a length.
 pub(super) fn before(key: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(key.len() + 2);
+    let mut out = Vec::with_capacity(key.len() + 1 + REVISION_LEN_MAX);
     push_key(&mut out, key);
     out
 }

@@ -54,6 +54,7 @@ pub use version::Version;
 use page::{LIVE, NEWEST};
 use tree::{Former, Tree};
 
+use crate::cow::Cursor;
 use crate::types::Revision;
 
 /// All versions of all keys. See the module text.
@@ -99,7 +100,11 @@ impl Index {
 
     /// Inserts the version that `make` derives from the newest one of `key`, which it must be newer than.
     pub fn insert(&mut self, key: &[u8], make: impl FnOnce(Option<&Version>) -> Version) {
-        let newest = self.reading().newest_of(key);
+        // One way down serves both: whatever the version will be, it stands behind the others of its key.
+        let mut index_key = key::behind(key);
+        let path = self.tree.seek_mut(&index_key);
+        index_key.pop();
+        let newest = self.reading().newest_at(path.clone(), &index_key);
         let version = make(newest.as_ref());
         if let Some(newest) = &newest {
             assert!(
@@ -109,7 +114,8 @@ impl Index {
                 newest.revision
             );
         }
-        self.put(key, &version, newest.is_some());
+        key::push_revision(&mut index_key, version.revision);
+        self.put_at(path, key, &index_key, &version, newest.is_some());
     }
 
     /// Inserts a version that must be newer than those of its key, and need not be: it comes from a file.
@@ -124,7 +130,20 @@ impl Index {
 
     fn put(&mut self, key: &[u8], version: &Version, supersedes: bool) {
         let index_key = key::at(key, version.revision);
-        let revision_len = index_key.len() - key::before(key).len();
+        let path = self.tree.seek_mut(&index_key);
+        self.put_at(path, key, &index_key, version, supersedes);
+    }
+
+    /// `path` leads to where `index_key`, made of `key` and the version's revision, is to stand.
+    fn put_at(
+        &mut self,
+        path: Cursor,
+        key: &[u8],
+        index_key: &[u8],
+        version: &Version,
+        supersedes: bool,
+    ) {
+        let revision_len = index_key.len() - key::before_len(key);
         let record = version::encode(version, revision_len);
         let flags = NEWEST | if version.is_live() { LIVE } else { 0 };
         let former = if supersedes {
@@ -133,7 +152,7 @@ impl Index {
             self.len += 1;
             Former::Stranger
         };
-        self.tree.insert(&index_key, &record, flags, former);
+        self.tree.insert(path, index_key, &record, flags, former);
         self.newest = self.newest.max(version.revision.main);
     }
 

@@ -75,7 +75,10 @@ impl<'a> Reading<'a> {
 
     /// The last entry before `key`.
     pub(super) fn seek_before(&self, key: &[u8]) -> Option<Cursor> {
-        let mut cursor = seek(self.pages, self.root, key);
+        self.step_back(seek(self.pages, self.root, key))
+    }
+
+    fn step_back(&self, mut cursor: Cursor) -> Option<Cursor> {
         if let Some(index) = cursor.leaf().index.checked_sub(1) {
             cursor.set_index(index);
             return Some(cursor);
@@ -129,11 +132,17 @@ impl<'a> Reading<'a> {
 
     pub(super) fn newest_of(&self, key: &[u8]) -> Option<Version> {
         let mut limit = key::behind(key);
-        let found = self.seek_before(&limit)?;
+        let place = seek(self.pages, self.root, &limit);
+        limit.pop();
+        self.newest_at(place, &limit)
+    }
+
+    /// The newest version of the key that `before` was made of; `place` is the one behind all its versions.
+    pub(super) fn newest_at(&self, place: Cursor, before: &[u8]) -> Option<Version> {
+        let found = self.step_back(place)?;
         let mut entry = Entry::default();
         self.load(&found, &mut entry);
-        limit.pop();
-        key::is_of(&entry.key, &limit).then(|| self.version(&found, &entry))
+        key::is_of(&entry.key, before).then(|| self.version(&found, &entry))
     }
 
     /// True if `key` still has the version made at exactly `revision`.

@@ -78,7 +78,7 @@ impl Tree {
     }
 
     /// As [`seek`], with all pages of the path writable.
-    fn seek_mut(&mut self, key: &[u8]) -> Cursor {
+    pub(super) fn seek_mut(&mut self, key: &[u8]) -> Cursor {
         let probe = Probe::new(key);
         let mut cursor = Cursor::default();
         self.root = self.space.writable(self.root);
@@ -114,9 +114,16 @@ impl Tree {
         }
     }
 
-    /// Inserts a key that is not there. With [`Former::Superseded`] the entry before it loses its flags.
-    pub(super) fn insert(&mut self, key: &[u8], value: &[u8], flags: u16, former: Former) {
-        let mut path = self.seek_mut(key);
+    /// Inserts a key that is not there, where `path` of [`Tree::seek_mut`] leads. With [`Former::Superseded`] the entry
+    /// before it loses its flags.
+    pub(super) fn insert(
+        &mut self,
+        mut path: Cursor,
+        key: &[u8],
+        value: &[u8],
+        flags: u16,
+        former: Former,
+    ) {
         let Step { page, index } = path.leaf();
         let mut delta = i64::from(flags & LIVE != 0);
         if former == Former::Superseded && index > 0 {
