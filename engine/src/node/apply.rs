@@ -125,7 +125,11 @@ impl Node {
             applied,
         };
         match compacted {
-            Some(revision) if applying.is_physical => self.sweeping.push_back((revision, event)),
+            Some(revision) if applying.is_physical => {
+                let id = applying.request_id;
+                self.events.push_back(NodeEvent::Sweeping { id });
+                self.sweeping.push_back((revision, event));
+            }
             _ => self.events.push_back(event),
         }
         self.finish_entry(applying.index, applying.term);

@@ -114,6 +114,8 @@ pub enum NodeFailure {
 pub enum NodeEvent {
     /// A request was applied, here or first at another member; `id` is the one that [`Node::propose`] gave out.
     Applied { id: u64, applied: Applied },
+    /// A physical compaction was applied: `Applied` follows when its sweep has ended, however long that takes.
+    Sweeping { id: u64 },
     /// A configuration change was applied or refused.
     ConfChanged {
         id: u64,

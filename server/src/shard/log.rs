@@ -422,6 +422,7 @@ impl LogShard {
                     "is-leader" => leadership.is_leader
                 );
             }
+            NodeEvent::Sweeping { id } => self.waiters.borrow_mut().be_patient(id),
             NodeEvent::ConfChanged { .. } => {}
         }
     }

@@ -47,6 +47,8 @@ impl FreshWaiter {
 /// The waiters by request id.
 pub(crate) struct Waiters {
     by_id: HashMap<u64, Waiter>,
+    /// Those that wait for as long as it takes.
+    patient: HashMap<u64, Waiter>,
     /// `(deadline, id)`, ascending; ids that were answered before are passed over.
     deadlines: VecDeque<(Duration, u64)>,
     patience: Duration,
@@ -57,6 +59,7 @@ impl Waiters {
     pub(crate) fn new(patience: Duration) -> Self {
         Waiters {
             by_id: HashMap::new(),
+            patient: HashMap::new(),
             deadlines: VecDeque::new(),
             patience,
         }
@@ -70,6 +73,9 @@ impl Waiters {
     /// The waiter for this id, once.
     pub(crate) fn take(&mut self, id: u64) -> Option<Waiter> {
         let waiter = self.by_id.remove(&id);
+        if waiter.is_none() {
+            return self.patient.remove(&id);
+        }
         while let Some((_, oldest)) = self.deadlines.front() {
             if self.by_id.contains_key(oldest) {
                 break;
@@ -77,6 +83,13 @@ impl Waiters {
             self.deadlines.pop_front();
         }
         waiter
+    }
+
+    /// What this one waits for is certain to come, but may take long.
+    pub(crate) fn be_patient(&mut self, id: u64) {
+        if let Some(waiter) = self.by_id.remove(&id) {
+            self.patient.insert(id, waiter);
+        }
     }
 
     /// A waiter whose time is over.
@@ -96,11 +109,14 @@ impl Waiters {
     /// All waiters, at the end of the server.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Waiter> {
         self.deadlines.clear();
-        std::mem::take(&mut self.by_id).into_values()
+        let patient = std::mem::take(&mut self.patient);
+        std::mem::take(&mut self.by_id)
+            .into_values()
+            .chain(patient.into_values())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_id.len() + self.patient.len()
     }
 }
 
@@ -111,5 +127,34 @@ impl Waiter {
             // Nobody listens any more: the task was dropped with its connection.
             Waiter::Task(sender) => drop(sender.send(outcome)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiter() -> Waiter {
+        Waiter::Task(driver::oneshot().0)
+    }
+
+    #[test]
+    fn who_is_patient_outlasts_the_others() {
+        let secs = Duration::from_secs;
+        let mut waiters = Waiters::new(secs(7));
+        for id in 1..=3 {
+            waiters.insert(id, waiter(), secs(id));
+        }
+        waiters.be_patient(2);
+        assert!(waiters.take_expired(secs(7)).is_none());
+        assert!(waiters.take_expired(secs(100)).is_some());
+        assert!(waiters.take_expired(secs(100)).is_some());
+        assert!(waiters.take_expired(secs(100)).is_none());
+        assert_eq!(waiters.len(), 1);
+        assert!(waiters.take(2).is_some());
+        assert!(waiters.take(2).is_none());
+        waiters.insert(4, waiter(), secs(101));
+        waiters.be_patient(4);
+        assert_eq!(waiters.drain().count(), 1);
     }
 }

@@ -205,7 +205,7 @@ impl World {
                 NodeEvent::Leadership(leadership) => {
                     self.tell(&format!("member {no}: {leadership:?}"));
                 }
-                NodeEvent::ConfChanged { .. } => {}
+                NodeEvent::ConfChanged { .. } | NodeEvent::Sweeping { .. } => {}
             }
             if has_answered && self.members[no].cut_after_answer {
                 self.crash(no, true);
