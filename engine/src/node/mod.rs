@@ -194,10 +194,11 @@ struct Applying {
     is_short: bool,
 }
 
-/// What a turn does at least of what can wait, however much it applied: the store must keep up with the log.
-const KEEP_UP_STEPS_MIN: usize = 64;
-/// ... and at most, however little: a step of a compaction's sweep may cost some microseconds.
-const KEEP_UP_STEPS_MAX: usize = 128;
+/// What a turn does of what can wait, of its budget: at least a fourth, however much it applied, since the store must keep up
+/// with the log; at most a half, however little, since a step of a compaction's sweep costs more than one of apply.
+fn keep_up_steps(budget: usize, left: usize) -> usize {
+    left.clamp(budget / 4, budget / 2).max(1)
+}
 
 /// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
 const READ_RETRY_TICKS: u64 = 5;
@@ -304,6 +305,7 @@ impl Node {
             return Err(NodeFailure::Wal(self.wal_fault));
         }
         self.revoke_expired();
+        let given = budget.left();
         self.step_proposals()?;
         self.release_durable();
         while let Some(ready) = self.consensus.poll_ready() {
@@ -320,8 +322,7 @@ impl Node {
         if self.applying.is_some() {
             return Ok(true);
         }
-        let steps = budget.left().clamp(KEEP_UP_STEPS_MIN, KEEP_UP_STEPS_MAX);
-        let mut own = Budget::new(steps);
+        let mut own = Budget::new(keep_up_steps(given, budget.left()));
         let more = self.keep_up(&mut own)?;
         Ok(more || !self.committed.is_empty() || self.has_expired())
     }

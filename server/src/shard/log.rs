@@ -22,6 +22,7 @@ use proto::etcdserverpb::{AlarmType, CompactionRequest, InternalRaftRequest, Res
 use super::count::{alarm_label, count_applied, set_cluster_version};
 use super::images::{ImageWaiter, ImageWaiters};
 use super::lone::Lone;
+use super::pace::Pace;
 use super::renewals::{RenewalWaiter, Renewals};
 use super::waiter::{Fresh, FreshWaiter, Waiter, Waiters};
 use crate::config::Config;
@@ -31,8 +32,8 @@ use crate::metrics::Metrics;
 use crate::shard::NodeReply;
 use crate::storage::{SnapDisk, StoreDisk, WalDisk};
 
-/// Steps of apply work in one turn; see [`Budget`].
-const TURN_STEPS: usize = 256;
+/// Facts handed out in one turn; most are answers to proposals, some microsecond each.
+const EVENTS_MAX: usize = 256;
 /// While no more proposals than this wait, a group of the log is written in the way that is quickest for one by itself.
 const LONE_COUNT_MAX: usize = 4;
 
@@ -59,6 +60,7 @@ pub(crate) struct LogShard {
     images: RefCell<ImageWaiters>,
     auto_compaction: RefCell<Option<AutoCompaction>>,
     wake: Notify,
+    pace: Pace,
     lone: Lone,
     is_stopping: Cell<bool>,
     /// Alarms that the metrics have a series for.
@@ -90,6 +92,7 @@ impl LogShard {
             images: RefCell::default(),
             auto_compaction: RefCell::new(auto_compaction),
             wake: Notify::new(),
+            pace: Pace::new(),
             lone: Lone::default(),
             is_stopping: Cell::new(false),
             noted_alarms: RefCell::default(),
@@ -293,18 +296,20 @@ impl LogShard {
 
     /// One bounded piece of work; true if there is more without any new input.
     fn turn(self: &Rc<Self>) -> Result<bool, NodeFailure> {
-        let mut budget = Budget::new(TURN_STEPS);
+        let mut budget = Budget::new(self.pace.steps());
+        let start = driver::now();
         let more = self.node.borrow_mut().work(&mut budget)?;
+        self.pace.on_turn(driver::now() - start, more);
         self.start_disk_work();
-        loop {
+        self.answer_images();
+        for _ in 0..EVENTS_MAX {
             let event = self.node.borrow_mut().poll_event();
             match event {
                 Some(event) => self.on_event(event),
-                None => break,
+                None => return Ok(more),
             }
         }
-        self.answer_images();
-        Ok(more)
+        Ok(true)
     }
 
     fn start_disk_work(self: &Rc<Self>) {

@@ -32,6 +32,7 @@ mod load;
 mod log;
 mod lone;
 mod open_calls;
+mod pace;
 mod placement;
 mod port;
 mod renewals;
