@@ -24,8 +24,6 @@ use crate::time::now;
 const TURN_MAX: Duration = Duration::from_micros(250);
 /// The longest sleep; the kernel refuses times beyond its clock.
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The clock is read after this many tasks.
-const TASKS_PER_CLOCK: usize = 8;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -157,7 +155,6 @@ impl Core {
     /// Runs ready tasks until none is left, time is up, or `main` ends.
     fn run_turn<T>(&self, main: &mut dyn FnMut() -> Poll<T>) -> Turn<T> {
         self.turn_start.set(Instant::now());
-        let mut count = 0;
         while let Some(handle) = self.pop_ready() {
             if handle.slot == MAIN_SLOT {
                 handle.on_poll();
@@ -169,8 +166,8 @@ impl Core {
             {
                 self.remove_task(&task);
             }
-            count += 1;
-            if count % TASKS_PER_CLOCK == 0 && is_turn_over(self) {
+            // After each: two pieces of work of a whole turn's length may follow each other.
+            if is_turn_over(self) {
                 return Turn::TimeUp;
             }
         }

@@ -194,10 +194,11 @@ struct Applying {
     is_short: bool,
 }
 
-/// What a turn does of what can wait, of its budget: at least a fourth, however much it applied, since the store must keep up
-/// with the log; at most a half, however little, since a step of a compaction's sweep costs more than one of apply.
+/// What a turn does of what can wait: twice what it applied, since the store must keep up with the log; at least half of its
+/// budget, so that a sweep goes on beside single writes.
 fn keep_up_steps(budget: usize, left: usize) -> usize {
-    left.clamp(budget / 4, budget / 2).max(1)
+    let applied = budget.saturating_sub(left);
+    applied.saturating_mul(2).max(budget / 2).max(1)
 }
 
 /// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
