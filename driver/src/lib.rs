@@ -10,7 +10,7 @@
 //!  notify    oneshot      between tasks of one executor
 //!  mailbox                between executors, and from plain threads
 //!  blocking               what the ring cannot do, on helper threads
-//!  net       Listener, Stream
+//!  net       Listener, UnixListener, Stream
 //!  file      File, AlignedBuf;  fs: directories;  lock: one owner per file
 //!  map       MappedFile: a file read in place by any thread
 //!  faults    tests make files fail (feature `faults`)
@@ -52,7 +52,7 @@ pub use load::thread_cpu_time;
 pub use lock::{FileLock, LockError};
 pub use mailbox::{Mailbox, MailboxSender, SendError, mailbox};
 pub use map::{MappedFile, MemoryFile};
-pub use net::{DetachedStream, ListenOptions, Listener, Stream};
+pub use net::{DetachedStream, ListenOptions, Listener, Stream, UnixListener};
 pub use notify::{Notified, Notify};
 pub use oneshot::{Closed, Receiver, Sender, oneshot};
 pub use probe::{ProbeError, probe};

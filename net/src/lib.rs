@@ -10,6 +10,7 @@ pub mod http1;
 mod limits;
 mod metadata;
 mod server;
+pub mod tls;
 
 pub use client::{ClientConnection, ClientEvent};
 pub use limits::{Limits, Rate};

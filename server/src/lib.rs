@@ -12,4 +12,5 @@ pub mod metrics;
 mod services;
 mod shard;
 pub mod storage;
+pub mod tls;
 pub mod version;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use driver::{ExecutorConfig, Mailbox};
 use server::config::{self, Config, Startup};
+use server::member::MemberError;
+use server::tls::TlsContextError;
 use server::{logging, member};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -31,12 +33,41 @@ fn main() {
     match run(*config) {
         Ok(signal) => end_by(signal),
         // The first words are etcd's, which operators grep for; the error says the rest.
-        Err(error) => logging::fatal!("discovery failed", "error" => error),
+        Err(Failure { words, error }) => logging::fatal!(words, "error" => error),
+    }
+}
+
+/// Why the program ends, and the words of etcd's log for it.
+struct Failure {
+    words: &'static str,
+    error: String,
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Failure {
+            words: "discovery failed",
+            error,
+        }
+    }
+}
+
+impl From<MemberError> for Failure {
+    fn from(error: MemberError) -> Self {
+        let words = match &error {
+            MemberError::Tls(TlsContextError::SelfSigned(_)) => {
+                "failed to get client self-signed certs"
+            }
+            MemberError::Tls(_) => "listener failed",
+            _ => "discovery failed",
+        };
+        let error = error.to_string();
+        Failure { words, error }
     }
 }
 
 /// Runs the member until a signal, which is returned.
-fn run(config: Config) -> Result<i32, String> {
+fn run(config: Config) -> Result<i32, Failure> {
     driver::probe().map_err(|error| error.to_string())?;
     let signals = catch_signals().map_err(|error| format!("cannot catch signals: {error}"))?;
     let executor = ExecutorConfig::new("etcore-0");
@@ -44,9 +75,8 @@ fn run(config: Config) -> Result<i32, String> {
         member::run(Arc::new(config), signals).await
     });
     match ended {
-        Ok(Ok(signal)) => Ok(signal),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(ended) => Ok(ended?),
+        Err(error) => Err(error.to_string().into()),
     }
 }
 

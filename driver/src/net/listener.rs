@@ -43,7 +43,7 @@ impl Default for ListenOptions {
 /// A socket that accepts connections on this executor. Closed on drop.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Rc<OwnedFd>,
+    acceptor: Acceptor,
     local_addr: SocketAddr,
     keepalive: Option<Duration>,
 }
@@ -81,7 +81,7 @@ impl Listener {
             .as_socket()
             .ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {
-            socket: Rc::new(socket.into()),
+            acceptor: Acceptor::new(socket.into()),
             local_addr,
             keepalive,
         })
@@ -97,9 +97,37 @@ impl Listener {
     /// Never fails: a connection that broke meanwhile is skipped, and when descriptors or memory are short
     /// this pauses (5 ms doubling to 1 s) and tries again, while the kernel queues the callers.
     pub async fn accept(&self) -> (Stream, SocketAddr) {
+        let set_up = |stream: Stream| {
+            let peer_addr = stream.peer_addr()?;
+            if let Some(idle) = self.keepalive {
+                let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle);
+                SockRef::from(stream.socket()).set_tcp_keepalive(&keepalive)?;
+            }
+            Ok((stream, peer_addr))
+        };
+        self.acceptor.accept(set_up).await
+    }
+}
+
+/// A listening socket of any kind.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    socket: Rc<OwnedFd>,
+}
+
+impl Acceptor {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket: Rc::new(socket),
+        }
+    }
+
+    /// The next connection that can be set up.
+    pub(super) async fn accept<T>(&self, set_up: impl Fn(Stream) -> io::Result<T>) -> T {
         let mut backoff = BACKOFF_MIN;
         loop {
-            let error = match self.try_accept().await {
+            let accepted = self.try_accept().await;
+            let error = match accepted.and_then(&set_up) {
                 Ok(accepted) => return accepted,
                 Err(error) => error,
             };
@@ -110,7 +138,7 @@ impl Listener {
         }
     }
 
-    async fn try_accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    async fn try_accept(&self) -> io::Result<Stream> {
         let accepting = Op::new(Request::Accept {
             socket: self.socket.clone(),
             accepted: None,
@@ -124,13 +152,7 @@ impl Listener {
         else {
             return Err(io::ErrorKind::Other.into());
         };
-        let stream = Stream::from_accepted(socket)?;
-        let peer_addr = stream.peer_addr()?;
-        if let Some(idle) = self.keepalive {
-            let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle);
-            SockRef::from(stream.socket()).set_tcp_keepalive(&keepalive)?;
-        }
-        Ok((stream, peer_addr))
+        Stream::from_accepted(socket)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A connected TCP socket.
+//! A connected TCP socket, or one from a socket file.
 //!
 //! One read and one write may be in flight together from two tasks; both take `&self`.
 //!
@@ -49,7 +49,11 @@ impl Stream {
     }
 
     pub(super) fn from_accepted(socket: OwnedFd) -> io::Result<Self> {
-        SockRef::from(&socket).set_tcp_nodelay(true)?;
+        match SockRef::from(&socket).set_tcp_nodelay(true) {
+            // A connection of a socket file, which delays nothing.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            result => result?,
+        }
         Ok(Self {
             socket: Rc::new(socket),
             reading: Cell::new(false),

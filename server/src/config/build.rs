@@ -11,7 +11,7 @@ use super::flags::FlagValue;
 use super::go;
 use super::refusal::{Refusal, exit_of};
 use super::syntax::FlagSet;
-use super::url::{ListenUrl, Url};
+use super::url::{ListenUrl, Scheme, Url};
 use super::{
     Allowed, ClusterState, Config, Keepalive, Notices, ShardPlacement, SocketOptions, Startup,
 };
@@ -70,21 +70,9 @@ impl Builder {
         let name = self.set.text("name");
         let initial_cluster = self.replace_default_host(&mut checked, &name, default_host);
         let data_dir = self.data_dir(&name);
-        let listen_peer_urls = listeners(&checked.listen_peer, "--listen-peer-urls", |url| {
-            format!(
-                "cannot listen on TLS for {}: KeyFile and CertFile are not presented",
-                url.authority()
-            )
-        })?;
-        let listen_client_urls = listeners(
-            &checked.listen_client,
-            "--listen-client-urls",
-            |url| {
-                format!(
-                    "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
-                )
-            },
-        )?;
+        let listen_peer_urls = peer_listeners(&checked.listen_peer)?;
+        let listen_client_urls = listeners(&checked.listen_client)?;
+        let client_tls = self.client_tls(checked.tls_versions, &data_dir, &listen_client_urls)?;
         let auto_compaction = retention(
             &self.set.text("auto-compaction-mode"),
             &self.set.text("auto-compaction-retention"),
@@ -97,6 +85,7 @@ impl Builder {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             listen_client_urls,
+            client_tls,
             listen_peer_urls,
             advertise_client_urls: checked.advertise_client,
             advertise_peer_urls: checked.advertise_peer,
@@ -277,26 +266,32 @@ fn retention(mode: &str, text: &str) -> Result<Option<Retention>, Refusal> {
     })
 }
 
-/// Turns URLs into addresses; only plaintext TCP is served so far.
-fn listeners(
-    urls: &[Url],
-    flag: &str,
-    tls_refusal: fn(&Url) -> String,
-) -> Result<Vec<ListenUrl>, Refusal> {
+/// Turns URLs into addresses.
+fn listeners(urls: &[Url]) -> Result<Vec<ListenUrl>, Refusal> {
     urls.iter()
         .map(|url| {
-            if url.scheme().is_socket_file() {
-                return Err(Refusal::Flags(format!(
-                    "{flag}: listening on socket files is not supported by etcore yet ({url})"
-                )));
-            }
-            if url.scheme().name() == "https" {
-                return Err(Refusal::Start(tls_refusal(url)));
-            }
             let invalid = format!("listen tcp: address {}: invalid port", url.port());
             ListenUrl::new(url.clone()).ok_or(Refusal::Start(invalid))
         })
         .collect()
+}
+
+/// The same for peers, who are served in plaintext over TCP only so far.
+fn peer_listeners(urls: &[Url]) -> Result<Vec<ListenUrl>, Refusal> {
+    for url in urls {
+        if url.scheme().is_socket_file() {
+            return Err(Refusal::Flags(format!(
+                "--listen-peer-urls: listening on socket files is not supported by etcore yet ({url})"
+            )));
+        }
+        if url.scheme() == Scheme::Https {
+            return Err(Refusal::Start(format!(
+                "cannot listen on TLS for {}: KeyFile and CertFile are not presented",
+                url.authority()
+            )));
+        }
+    }
+    listeners(urls)
 }
 
 /// The listener's port, if the default URL is advertised for a listener on all addresses.
@@ -393,13 +388,13 @@ mod tests {
     #[test]
     fn socket_files_are_refused_by_name() {
         let line = [
-            "--listen-client-urls=unix:///x",
-            "--advertise-client-urls=unix:///x",
+            "--listen-peer-urls=unix:///x",
+            "--initial-advertise-peer-urls=unix:///x",
         ];
         assert!(
             refusal(&line)
                 .2
-                .contains("--listen-client-urls: listening on socket files")
+                .contains("--listen-peer-urls: listening on socket files")
         );
     }
 
@@ -409,12 +404,12 @@ mod tests {
         assert_eq!(config.name, "default");
         assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
         assert_eq!(
-            config.listen_client_urls[0].address,
-            "127.0.0.1:2379".parse().unwrap()
+            config.listen_client_urls[0].address.to_string(),
+            "127.0.0.1:2379"
         );
         assert_eq!(
-            config.listen_peer_urls[0].address,
-            "127.0.0.1:2380".parse().unwrap()
+            config.listen_peer_urls[0].address.to_string(),
+            "127.0.0.1:2380"
         );
         assert_eq!(
             config.advertise_client_urls[0].to_string(),

@@ -9,6 +9,7 @@ use super::build::{Builder, DEFAULT_NAME};
 use super::flags::{FlagValue, is_gate_open, unsupported_gate};
 use super::go;
 use super::refusal::Refusal;
+use super::tls::TlsVersion;
 use super::url::Url;
 use crate::logging::{Format, Level, LogOptions, Output, record};
 
@@ -26,6 +27,8 @@ pub(super) struct Checked {
     pub(super) lease_checkpoints: bool,
     pub(super) lease_checkpoint_persist: bool,
     pub(super) shard_count: Option<NonZeroUsize>,
+    /// The least and the largest.
+    pub(super) tls_versions: (TlsVersion, TlsVersion),
 }
 
 impl Builder {
@@ -65,6 +68,7 @@ impl Builder {
             election_ms,
             lease_checkpoints,
             lease_checkpoint_persist,
+            tls_versions: self.tls_versions()?,
             shard_count: self.shard_count()?,
         })
     }
@@ -357,8 +361,20 @@ mod tests {
                 "--pre-vote is not supported by etcore yet: leave it out or set it to its default \"true\"",
             ),
             (
-                &["--cert-file=x"],
-                "--cert-file is not supported by etcore yet: leave it out",
+                &["--peer-cert-file=x"],
+                "--peer-cert-file is not supported by etcore yet: leave it out",
+            ),
+            (
+                &["--tls-min-version=x"],
+                "unexpected TLS version \"x\" (must be one of: TLS1.2, TLS1.3)",
+            ),
+            (
+                &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+                "min version (TLS1.3) is greater than max version (TLS1.2)",
+            ),
+            (
+                &["--tls-min-version=TLS1.3", "--cipher-suites=foo"],
+                "cipher suites cannot be configured when only TLS1.3 is enabled",
             ),
         ];
         for (line, text) in cases {

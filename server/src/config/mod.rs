@@ -26,6 +26,7 @@ mod syntax;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod url;
 mod usage;
 
@@ -37,7 +38,8 @@ use std::time::Duration;
 
 pub use bootstrap::{Bootstrap, BootstrapError, BootstrapMember};
 use engine::mvcc::Retention;
-pub use url::{ListenUrl, Scheme, Url, UrlError};
+pub use tls::{AutoTls, TlsOptions, TlsVersion};
+pub use url::{ListenAddress, ListenUrl, Scheme, Url, UrlError};
 
 use crate::logging::{self, Level, LogOptions, Record, record};
 use syntax::{FlagSet, SyntaxError};
@@ -109,8 +111,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `--wal-dir`; see [`Config::wal_dir`].
     pub dedicated_wal_dir: Option<PathBuf>,
-    /// Plaintext TCP listeners for clients; at least one.
+    /// Listeners for clients; at least one.
     pub listen_client_urls: Vec<ListenUrl>,
+    /// Always there if one of these is secure.
+    pub client_tls: Option<TlsOptions>,
     /// Plaintext TCP listeners for peers; at least one.
     pub listen_peer_urls: Vec<ListenUrl>,
     pub advertise_client_urls: Vec<Url>,

@@ -14,6 +14,11 @@ pub(super) enum Refusal {
     AdvertiseClientUrls,
     /// Something that etcd finds out only when it starts; it dies of it with exit code 1.
     Start(String),
+    /// The same, under words of its own.
+    StartWith {
+        message: &'static str,
+        error: String,
+    },
     /// etcd panics: exit code 2.
     Panic(String),
 }
@@ -24,7 +29,10 @@ pub(super) const ADVERTISE_CLIENT_URLS_TEXT: &str =
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Flags(text) | Self::Start(text) | Self::Panic(text) => text,
+            Self::Flags(text)
+            | Self::Start(text)
+            | Self::StartWith { error: text, .. }
+            | Self::Panic(text) => text,
             Self::AdvertiseClientUrls => ADVERTISE_CLIENT_URLS_TEXT,
         })
     }
@@ -53,8 +61,12 @@ pub(super) fn exit_of(refusal: &Refusal, words: &[String], mut notices: Notices)
                 .push(record!(Level::Warn, second, "error" => reason));
             exit
         }
-        Refusal::Start(_) => {
-            notices.push(record!(Level::Fatal, "discovery failed", "error" => reason));
+        Refusal::Start(_) | Refusal::StartWith { .. } => {
+            let message = match refusal {
+                Refusal::StartWith { message, .. } => message,
+                _ => "discovery failed",
+            };
+            notices.push(record!(Level::Fatal, message, "error" => reason));
             Exit {
                 code: 1,
                 notices,

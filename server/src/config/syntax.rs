@@ -439,7 +439,7 @@ mod tests {
                 .first_unsupported()
                 .is_none()
         );
-        let set = parse(&["--pre-vote=false", "--cert-file=x"]).unwrap();
-        assert_eq!(set.first_unsupported().unwrap().name, "cert-file");
+        let set = parse(&["--pre-vote=false", "--peer-cert-file=x"]).unwrap();
+        assert_eq!(set.first_unsupported().unwrap().name, "peer-cert-file");
     }
 }

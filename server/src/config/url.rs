@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::go;
 
@@ -252,17 +253,40 @@ fn find_bad_escape(host: &str) -> Option<&str> {
     })
 }
 
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    Tcp(SocketAddr),
+    /// A socket file.
+    File(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(out),
+            Self::File(path) => path.display().fmt(out),
+        }
+    }
+}
+
 /// A URL to listen on, with the address it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenUrl {
     pub url: Url,
-    pub address: SocketAddr,
+    pub address: ListenAddress,
 }
 
 impl ListenUrl {
     /// The host must be an IP address or `localhost`, which means IPv4's; an empty port is port 0.
     /// `None` if it is something else or the port is no 16-bit number.
     pub(super) fn new(url: Url) -> Option<Self> {
+        if url.scheme().is_socket_file() {
+            // etcd takes host and path for the name: `unix://localhost:1` is a file in the working directory.
+            let path = url.rest.split(['?', '#']).next().unwrap_or_default();
+            let address = ListenAddress::File(format!("{}{path}", url.authority).into());
+            return Some(Self { url, address });
+        }
         let ip = match url.host() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
             host => host.parse().ok()?,
@@ -271,8 +295,13 @@ impl ListenUrl {
             "" => 0,
             digits => digits.parse().ok()?,
         };
-        let address = SocketAddr::new(ip, port);
+        let address = ListenAddress::Tcp(SocketAddr::new(ip, port));
         Some(Self { url, address })
+    }
+
+    /// Whether its connections are encrypted.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.url.scheme(), Scheme::Https | Scheme::Unixs)
     }
 }
 
@@ -395,15 +424,14 @@ mod tests {
     #[test]
     fn listeners_need_an_address() {
         let listen = |text: &str| ListenUrl::new(Url::parse(text).unwrap());
-        assert_eq!(
-            listen("http://localhost:1").unwrap().address,
-            "127.0.0.1:1".parse().unwrap()
-        );
-        assert_eq!(
-            listen("http://[::]:1").unwrap().address,
-            "[::]:1".parse().unwrap()
-        );
-        assert_eq!(listen("http://127.0.0.1:").unwrap().address.port(), 0);
+        let address = |text: &str| listen(text).unwrap().address.to_string();
+        assert_eq!(address("http://localhost:1"), "127.0.0.1:1");
+        assert_eq!(address("http://[::]:1"), "[::]:1");
+        assert_eq!(address("http://127.0.0.1:"), "127.0.0.1:0");
+        assert_eq!(address("unix:///a/b.sock"), "/a/b.sock");
+        assert_eq!(address("unixs://localhost:1"), "localhost:1");
+        assert!(listen("unixs://x").unwrap().is_secure());
+        assert!(!listen("unix://x").unwrap().is_secure());
         assert!(listen("http://example.com:1").is_none());
         assert!(listen("http://127.0.0.1:99999").is_none());
     }

@@ -18,19 +18,21 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use driver::{Listener, Mailbox, Notify, Task};
+use driver::{Mailbox, Notify, Task};
 use engine::backend::Damage;
 use engine::boot::BootError;
 use engine::node::{NodeFailure, StartError};
 use engine::state::RestoreError;
 use engine::store::OpenError;
 
-use crate::config::{BootstrapError, Config};
+use crate::config::{BootstrapError, Config, ListenUrl};
 use crate::identity::BadMetadata;
 use crate::logging;
 pub use crate::shard::FleetError;
 use crate::shard::{Fleet, LogShard, Role, listen};
 use crate::storage;
+use crate::tls::{TlsContext, TlsContextError};
+use bind::Bound;
 use files::Files;
 
 /// Why a member could not start or go on.
@@ -38,8 +40,15 @@ use files::Files;
 #[non_exhaustive]
 pub enum MemberError {
     /// The text is the one of Go's `net` package, which operators grep for.
-    #[error("listen tcp {address}: bind: {reason}")]
-    Listen { address: String, reason: String },
+    #[error("listen {network} {address}: bind: {reason}")]
+    Listen {
+        network: &'static str,
+        address: String,
+        reason: String,
+    },
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsContextError),
     #[error(transparent)]
     Storage(#[from] storage::StorageError),
     #[error(transparent)]
@@ -119,21 +128,23 @@ impl Ending {
 /// # Errors
 /// A [`MemberError`], already with what to do.
 pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, MemberError> {
-    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls).await?;
-    let client_listeners = bind::bind_all(&config, &config.listen_client_urls).await?;
+    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls, Role::Peer).await?;
+    let client_listeners =
+        bind::bind_all(&config, &config.listen_client_urls, Role::Client).await?;
+    let tls = load_tls(&config)?;
     let (log, files) = start::start_log(&config).await?;
 
     let ending = Rc::new(Ending::default());
     spawn_turning(&log, &ending);
     let ticker = driver::spawn(tick(Rc::clone(&log)));
-    let fleet = start::start_fleet(&log)?;
+    let fleet = start::start_fleet(&log, tls)?;
     fleet.wait_started().await?;
     let watching = spawn_watching(&fleet, &ending);
-    let accept = |listeners: Vec<Listener>, role| {
-        let accept = |l| driver::spawn(listen(Rc::clone(&fleet), l, role));
-        listeners.into_iter().map(accept).collect::<Vec<_>>()
+    let accept = |bound: Vec<Bound>| {
+        let accept = |b: Bound| driver::spawn(listen(Rc::clone(&fleet), b.listener, b.entrance));
+        bound.into_iter().map(accept).collect::<Vec<_>>()
     };
-    let mut accepting = accept(peer_listeners, Role::Peer);
+    let mut accepting = accept(peer_listeners);
     spawn_signals(signals, &ending);
     let publishing = {
         let (log, ending) = (Rc::clone(&log), Rc::clone(&ending));
@@ -146,7 +157,7 @@ pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, Memb
     let reason = match wait_published(&log, &ending).await {
         Some(reason) => reason,
         None => {
-            accepting.extend(accept(client_listeners, Role::Client));
+            accepting.extend(accept(client_listeners));
             log_ready(&config);
             ending.wait().await
         }
@@ -235,10 +246,22 @@ async fn drain(
     }
 }
 
+/// Reads the files of TLS if a listener needs them. At the start nobody waits for it.
+fn load_tls(config: &Config) -> Result<Option<Arc<TlsContext>>, MemberError> {
+    let is_needed = config.listen_client_urls.iter().any(ListenUrl::is_secure);
+    match &config.client_tls {
+        Some(options) if is_needed => Ok(Some(Arc::new(TlsContext::load(options)?))),
+        _ => Ok(None),
+    }
+}
+
 fn log_ready(config: &Config) {
     for listen in &config.listen_client_urls {
-        logging::info!("serving client traffic insecurely; this is strongly discouraged!",
-            "traffic" => "grpc+http", "address" => listen.address.to_string());
+        let text = match listen.is_secure() {
+            true => "serving client traffic securely",
+            false => "serving client traffic insecurely; this is strongly discouraged!",
+        };
+        logging::info!(text, "traffic" => "grpc+http", "address" => listen.address.to_string());
     }
     logging::info!("ready to serve client requests");
 }

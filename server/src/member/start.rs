@@ -23,6 +23,7 @@ use crate::shard::{Disks, Equipment, Fleet, FleetError, Load, LogShard, shard_co
 use crate::storage::{
     self, DiskObserver, Retention, Storage, StorageOptions, StoreDisk, StoredLog,
 };
+use crate::tls::TlsContext;
 
 /// Bytes that log entries kept in memory for followers may take.
 const CATCH_UP_SIZE_BYTES: usize = 16 << 20;
@@ -77,7 +78,10 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Fil
 }
 
 /// Starts all shards around the node.
-pub(super) fn start_fleet(log: &Rc<LogShard>) -> Result<Rc<Fleet>, MemberError> {
+pub(super) fn start_fleet(
+    log: &Rc<LogShard>,
+    tls: Option<Arc<TlsContext>>,
+) -> Result<Rc<Fleet>, MemberError> {
     let limits = Arc::new(limits(&log.config));
     let equip = |(shard_no, metrics): (usize, &Arc<Metrics>)| {
         let views = log.views().reader();
@@ -86,6 +90,7 @@ pub(super) fn start_fleet(log: &Rc<LogShard>) -> Result<Rc<Fleet>, MemberError> 
             limits: Arc::clone(&limits),
             metrics: Arc::clone(metrics),
             load: Arc::new(Load::default()),
+            tls: tls.clone(),
             identity: log.identity(),
             views: views.ok_or(FleetError::NoReader(shard_no))?,
         })

@@ -11,6 +11,7 @@ use proto::etcdserverpb::InternalRaftRequest;
 
 use super::Role;
 use super::images::Imaged;
+use super::listener::Entrance;
 use super::renewals::Renewed;
 use super::waiter::{Fresh, Outcome};
 use crate::method::MethodNo;
@@ -66,7 +67,7 @@ pub(crate) enum ToShard {
     /// All answers of one turn.
     Answers(Vec<(Ticket, Answer)>),
     /// Serve this connection.
-    Connection(DetachedStream, Role),
+    Connection(DetachedStream, Entrance),
     /// Finish the connections, then end.
     Drain,
 }

@@ -15,12 +15,13 @@ use net::grpc::{Code, Status};
 use net::http::HttpResponse;
 use net::{CallId, ServerEvent};
 
+use super::handshake::{self, Opened};
 use super::inbox::{End, Inbox, Requests};
 use super::open_calls::{Full, OpenCall, OpenCalls};
 use super::reply::{HttpReply, ReplyTo};
 use super::stream::Gate;
 use super::wire::{self, Owner, Wire};
-use super::{Role, Shard};
+use super::{Entrance, Role, Shard};
 use crate::errors;
 use crate::method::{self, METHODS, MethodNo, Shape};
 use crate::services;
@@ -39,19 +40,30 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Serves a connection until it is over.
-    pub(crate) async fn serve(shard: Rc<Shard>, stream: Stream, role: Role) {
+    pub(crate) async fn serve(shard: Rc<Shard>, stream: Stream, entrance: Entrance) {
+        let stream = Rc::new(stream);
+        if let Some(opened) = handshake::open(&shard, &stream, entrance.security).await {
+            Self::serve_opened(&shard, stream, entrance.role, opened).await;
+        }
+        shard.load.on_ended();
+    }
+
+    async fn serve_opened(shard: &Rc<Shard>, stream: Rc<Stream>, role: Role, opened: Opened) {
+        let (role, session, first) = match opened {
+            Opened::Plain(first) => (role, None, first),
+            Opened::Tls(session, first) => (Role::SecureClient, Some(session), first),
+        };
         let limits = Arc::clone(&shard.limits);
         let connection = Rc::new(Connection {
             open: RefCell::new(OpenCalls::new(limits.buffer_bytes_max)),
-            wire: Wire::new(limits, Rc::clone(&shard.turns)),
+            wire: Wire::new(limits, Rc::clone(&shard.turns), session),
             role,
-            shard: Rc::clone(&shard),
+            shard: Rc::clone(shard),
             gates: RefCell::default(),
             inboxes: RefCell::default(),
         });
         let _registration = shard.connections.insert(&connection);
-        wire::serve(Rc::clone(&connection), stream).await;
-        shard.load.on_ended();
+        wire::serve(Rc::clone(&connection), stream, first).await;
     }
 
     /// Asks the peer to finish: no new calls, those under way are answered, and those that would go on for ever end.

@@ -12,6 +12,7 @@ use net::http::HttpRequest;
 use proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
 
 use super::connections::Connections;
+use super::handshake::Handshakes;
 use super::images::{ImageWaiter, Imaged};
 use super::link::Link;
 use super::load::Load;
@@ -25,6 +26,7 @@ use crate::errors::FrontError;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::services;
+use crate::tls::TlsContext;
 
 /// How long calls under way may take at a graceful end before they are cut off.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +50,9 @@ pub(crate) struct Shard {
     pub(crate) load: Arc<Load>,
     pub(crate) connections: Connections,
     pub(super) turns: Rc<Turns>,
+    /// `None`: no listener is secure.
+    pub(super) tls: Option<Arc<TlsContext>>,
+    pub(super) handshakes: Handshakes,
     identity: Identity,
     views: RefCell<ViewReader>,
     log: Log,
@@ -59,6 +64,7 @@ pub(crate) struct Equipment {
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) load: Arc<Load>,
+    pub(crate) tls: Option<Arc<TlsContext>>,
     pub(crate) identity: Identity,
     pub(crate) views: ViewReader,
 }
@@ -80,6 +86,7 @@ impl Shard {
             limits,
             metrics,
             load,
+            tls,
             identity,
             views,
         } = equipment;
@@ -92,6 +99,8 @@ impl Shard {
             load,
             connections: Connections::default(),
             turns: Rc::default(),
+            tls,
+            handshakes: Handshakes::default(),
             identity,
             views: RefCell::new(views),
             log,

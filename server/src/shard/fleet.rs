@@ -19,7 +19,7 @@ use super::load::{Load, measure};
 use super::placement::Placement;
 use super::port::Port;
 use super::turns::Turn;
-use super::{Connection, LogShard, Role, Shard};
+use super::{Connection, Entrance, LogShard, Role, Shard};
 use crate::config::Config;
 use crate::logging;
 
@@ -132,22 +132,22 @@ impl Fleet {
     }
 
     /// Gives a new connection to the shard that is to serve it.
-    pub(super) fn place(&self, stream: Stream, role: Role) {
+    pub(super) fn place(&self, stream: Stream, entrance: Entrance) {
         // Peers talk to the node, which is here.
-        let shard_no = match role {
-            Role::Client => self.placement.next(),
+        let shard_no = match entrance.role {
+            Role::Client | Role::SecureClient => self.placement.next(),
             Role::Peer => 0,
         };
         let other = shard_no
             .checked_sub(1)
             .and_then(|place| self.others.get(place));
         match other {
-            Some(other) => self.hand_over(other, stream, role),
-            None => serve_here(&self.own, stream, role),
+            Some(other) => self.hand_over(other, stream, entrance),
+            None => serve_here(&self.own, stream, entrance),
         }
     }
 
-    fn hand_over(&self, other: &Other, stream: Stream, role: Role) {
+    fn hand_over(&self, other: &Other, stream: Stream, entrance: Entrance) {
         let detached = match stream.detach() {
             Ok(detached) => detached,
             Err(error) => {
@@ -156,7 +156,7 @@ impl Fleet {
             }
         };
         other.load.on_given();
-        let refused = match other.inbox.send(ToShard::Connection(detached, role)) {
+        let refused = match other.inbox.send(ToShard::Connection(detached, entrance)) {
             Ok(()) => return,
             Err(SendError::Full(message) | SendError::Closed(message)) => message,
         };
@@ -309,12 +309,12 @@ async fn take_messages(
 
 /// Serves a connection that another executor has accepted.
 fn receive(shard: &Rc<Shard>, message: ToShard) {
-    let ToShard::Connection(detached, role) = message else {
+    let ToShard::Connection(detached, entrance) = message else {
         return;
     };
     match Stream::attach(detached) {
         Ok(stream) => {
-            driver::spawn(Connection::serve(Rc::clone(shard), stream, role)).detach();
+            driver::spawn(Connection::serve(Rc::clone(shard), stream, entrance)).detach();
         }
         Err(error) => {
             shard.load.on_ended();
@@ -323,9 +323,9 @@ fn receive(shard: &Rc<Shard>, message: ToShard) {
     }
 }
 
-fn serve_here(shard: &Rc<Shard>, stream: Stream, role: Role) {
+fn serve_here(shard: &Rc<Shard>, stream: Stream, entrance: Entrance) {
     shard.load.on_given();
-    driver::spawn(Connection::serve(Rc::clone(shard), stream, role)).detach();
+    driver::spawn(Connection::serve(Rc::clone(shard), stream, entrance)).detach();
 }
 
 /// The CPUs that this process may use, ascending.

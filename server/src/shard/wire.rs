@@ -1,8 +1,8 @@
 //! The socket and the clock of one connection's machine.
 //!
 //! ```text
-//!  read    socket -> machine -> events for the owner
-//!  write   machine -> socket, one write at a time; woken by every command
+//!  read    socket -> (TLS) -> machine -> events for the owner
+//!  write   machine -> (TLS) -> socket, one write at a time; woken by every command
 //!  time    tells the machine when a time comes that it asked for
 //! ```
 //!
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driver::{Notify, Stream};
+use net::tls::{TlsInput, TlsSession};
 use net::{Limits, ServerConnection, ServerEvent};
 
 use super::turns::{Effort, Turn, Turns};
@@ -29,6 +30,9 @@ use super::turns::{Effort, Turn, Turns};
 const READ_SIZE_BYTES: usize = 64 * 1024;
 /// What one write carries at most; more is sent by the next one, so that calls share the connection.
 const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
+
+/// The same where it is encrypted first, which takes the time of a piece of work.
+const SEALED_WRITE_SIZE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a finished connection waits for the peer to have read the last words.
 const LINGER: Duration = Duration::from_secs(1);
@@ -47,6 +51,8 @@ pub(super) trait Owner: 'static {
 /// What the tasks of one connection share.
 pub(super) struct Wire {
     machine: RefCell<ServerConnection>,
+    /// What encrypts the octets on the socket; its handshake is done.
+    tls: Option<RefCell<Box<TlsSession>>>,
     writer: Notify,
     timer: Notify,
     /// What the time task waits for; `None`: for nothing but the others.
@@ -62,8 +68,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(limits: Arc<Limits>, turns: Rc<Turns>) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, turns: Rc<Turns>, tls: Option<Box<TlsSession>>) -> Self {
         Wire {
+            tls: tls.map(RefCell::new),
             write_timeout: limits.unread_timeout,
             machine: RefCell::new(ServerConnection::new(limits, driver::now())),
             writer: Notify::new(),
@@ -129,6 +136,21 @@ impl Wire {
         }
     }
 
+    /// Encrypts what there is to send; at the end also the word that this is the end.
+    fn seal(&self, tls: &mut TlsSession, plain: &mut Vec<u8>, sealed: &mut Vec<u8>) {
+        let begun = driver::now();
+        plain.clear();
+        let mut machine = self.machine.borrow_mut();
+        machine.poll_transmit(plain, SEALED_WRITE_SIZE_BYTES_MAX);
+        if plain.is_empty() && machine.is_finished() {
+            tls.close();
+        } else {
+            tls.seal(plain);
+        }
+        tls.poll_transmit(sealed);
+        self.effort.on_work(begun, driver::now());
+    }
+
     /// Waits until it is fair to begin; a light connection does not.
     pub(super) async fn turn(&self) -> Option<Turn> {
         match self.effort.is_heavy() {
@@ -138,10 +160,9 @@ impl Wire {
     }
 }
 
-/// Serves a connection until it is over.
-pub(super) async fn serve<O: Owner>(owner: Rc<O>, stream: Stream) {
-    let stream = Rc::new(stream);
-    let reader = driver::spawn(read_all(Rc::clone(&owner), Rc::clone(&stream)));
+/// Serves a connection until it is over. `first` has come already, in plain text.
+pub(super) async fn serve<O: Owner>(owner: Rc<O>, stream: Rc<Stream>, first: Vec<u8>) {
+    let reader = driver::spawn(read_all(Rc::clone(&owner), Rc::clone(&stream), first));
     let timer = driver::spawn(keep_time(Rc::clone(&owner), Rc::clone(&stream)));
     write_all(&owner, &stream).await;
     drop(timer);
@@ -156,23 +177,24 @@ pub(super) async fn serve<O: Owner>(owner: Rc<O>, stream: Stream) {
 }
 
 /// Reads until the peer is done; once the connection is closed, only to see that.
-async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
+async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>, first: Vec<u8>) {
     let wire = owner.wire();
+    take_octets(&owner, &first).await;
+    drop(first);
     let mut buffer = Vec::with_capacity(READ_SIZE_BYTES);
     loop {
         buffer.clear();
         let (result, back) = stream.read(buffer).await;
         buffer = back;
         match result {
-            Ok(1..) => {
-                let mut rest = &buffer[..];
-                while !rest.is_empty() {
-                    let (piece, more) = rest.split_at(rest.len().min(wire.effort.piece_len()));
-                    let took = take_input(&owner, |machine| machine.on_bytes(piece)).await;
-                    wire.effort.on_piece(piece.len(), took);
-                    rest = more;
+            Ok(1..) => match &wire.tls {
+                None => take_octets(&owner, &buffer).await,
+                Some(tls) => {
+                    if take_sealed(&owner, tls, &buffer).await == TlsInput::Closed {
+                        return;
+                    }
                 }
-            }
+            },
             Ok(0) => {
                 take_input(&owner, ServerConnection::on_eof).await;
                 return;
@@ -183,6 +205,51 @@ async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>) {
             }
         }
     }
+}
+
+/// Has the machine handle octets, in pieces.
+async fn take_octets<O: Owner>(owner: &Rc<O>, mut rest: &[u8]) {
+    let effort = &owner.wire().effort;
+    while !rest.is_empty() {
+        let (piece, more) = rest.split_at(rest.len().min(effort.piece_len()));
+        let took = take_input(owner, |machine| machine.on_bytes(piece)).await;
+        effort.on_piece(piece.len(), took);
+        rest = more;
+    }
+}
+
+/// The same with octets that are encrypted. What is decrypted at once is no more than a record and is handled before
+/// the next one.
+async fn take_sealed<O: Owner>(
+    owner: &Rc<O>,
+    tls: &RefCell<Box<TlsSession>>,
+    mut rest: &[u8],
+) -> TlsInput {
+    let wire = owner.wire();
+    let mut plain = Vec::new();
+    while !rest.is_empty() {
+        let begun = driver::now();
+        let opened = tls.borrow_mut().on_bytes(&mut rest, &mut plain);
+        wire.effort.on_work(begun, driver::now());
+        take_octets(owner, &plain).await;
+        plain.clear();
+        match opened {
+            Ok(TlsInput::Open) => {}
+            Ok(TlsInput::Closed) => {
+                take_input(owner, ServerConnection::on_eof).await;
+                return TlsInput::Closed;
+            }
+            // What TLS has to say about it goes out as the last words.
+            Err(_) => {
+                take_input(owner, ServerConnection::on_lost).await;
+                return TlsInput::Closed;
+            }
+        }
+    }
+    if tls.borrow().wants_transmit() {
+        wire.writer.notify();
+    }
+    TlsInput::Open
 }
 
 /// Has the machine and then the owner handle what came, when it is this connection's turn. Returns how long it
@@ -218,12 +285,17 @@ async fn take_input<O: Owner>(
 async fn write_all<O: Owner>(owner: &Rc<O>, stream: &Stream) {
     let wire = owner.wire();
     let mut buffer = Vec::new();
+    let mut plain = Vec::new();
     loop {
         buffer.clear();
         let turn = wire.turn().await;
-        wire.machine
-            .borrow_mut()
-            .poll_transmit(&mut buffer, WRITE_SIZE_BYTES_MAX);
+        match &wire.tls {
+            None => {
+                let mut machine = wire.machine.borrow_mut();
+                machine.poll_transmit(&mut buffer, WRITE_SIZE_BYTES_MAX);
+            }
+            Some(tls) => wire.seal(&mut tls.borrow_mut(), &mut plain, &mut buffer),
+        }
         drop(turn);
         if buffer.is_empty() {
             if wire.machine.borrow().is_finished() {

@@ -35,6 +35,8 @@ type Options struct {
 	Scratch string
 	// Flags are added to the command line.
 	Flags []string
+	// TLS has the client listener speak TLS as well; Flags name the files.
+	TLS bool
 }
 
 // Server is a running, or stopped, server process.
@@ -45,6 +47,7 @@ type Server struct {
 	Peer     string // host:port of the peer listener
 
 	flags   []string
+	tls     bool
 	logPath string
 	command *exec.Cmd
 	exited  chan struct{}
@@ -109,6 +112,7 @@ func Launch(program Program, options Options) (*Server, error) {
 		Program: program,
 		DataDir: options.DataDir,
 		flags:   options.Flags,
+		tls:     options.TLS,
 		logPath: filepath.Join(scratch, "log"),
 	}
 	if server.DataDir == "" {
@@ -175,10 +179,14 @@ func (s *Server) start() error {
 }
 
 func (s *Server) arguments() []string {
+	clientURLs := "http://" + s.Endpoint
+	if s.tls {
+		clientURLs += ",https://" + s.Endpoint
+	}
 	arguments := append([]string{
 		"--name=default",
 		"--data-dir=" + s.DataDir,
-		"--listen-client-urls=http://" + s.Endpoint,
+		"--listen-client-urls=" + clientURLs,
 		"--advertise-client-urls=" + AdvertisedClientURL,
 		"--listen-peer-urls=http://" + s.Peer,
 		"--initial-advertise-peer-urls=" + AdvertisedPeerURL,

@@ -80,11 +80,11 @@ fn serve_late(
         let peer = peer(listener.local_addr());
         let (stream, _) = listener.accept().await;
         let owner = Rc::new(Answerer {
-            wire: Wire::new(Arc::new(limits), Rc::default()),
+            wire: Wire::new(Arc::new(limits), Rc::default(), None),
             len,
             delay,
         });
-        let served = driver::timeout(PATIENCE, serve(owner, stream)).await;
+        let served = driver::timeout(PATIENCE, serve(owner, Rc::new(stream), Vec::new())).await;
         drop(peer);
         served.is_ok()
     });
@@ -155,7 +155,7 @@ fn a_peer_that_has_left_does_not_hold_up_its_write() {
         let peer = ask(listener.local_addr(), 1 << 30);
         let (stream, _) = listener.accept().await;
         let owner = Rc::new(Answerer {
-            wire: Wire::new(Arc::new(limits), Rc::default()),
+            wire: Wire::new(Arc::new(limits), Rc::default(), None),
             len: LARGE,
             delay: Duration::ZERO,
         });
@@ -168,7 +168,11 @@ fn a_peer_that_has_left_does_not_hold_up_its_write() {
             peer.shutdown(std::net::Shutdown::Write).unwrap();
             peer
         });
-        let served = driver::timeout(PATIENCE, serve(Rc::clone(&owner), stream)).await;
+        let served = driver::timeout(
+            PATIENCE,
+            serve(Rc::clone(&owner), Rc::new(stream), Vec::new()),
+        )
+        .await;
         drop(leave.await);
         served.is_ok()
     });

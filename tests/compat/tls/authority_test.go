@@ -1,0 +1,121 @@
+package tls
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// authority signs the certificates of one test.
+type authority struct {
+	t      *testing.T
+	folder string
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{t: t, folder: t.TempDir()}
+	a.key = newKey(t)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
+	check(t, err)
+	a.cert, err = x509.ParseCertificate(der)
+	check(t, err)
+	a.write("ca.pem", "CERTIFICATE", der)
+	return a
+}
+
+// issue writes a certificate, valid for so long from now, and its key.
+func (a *authority) issue(name string, serial int64, valid time.Duration) {
+	a.t.Helper()
+	key := newKey(a.t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-2 * time.Hour),
+		NotAfter:     time.Now().Add(valid),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:     []string{"localhost"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	check(a.t, err)
+	a.write(name+".pem", "CERTIFICATE", der)
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	check(a.t, err)
+	a.write(name+"-key.pem", "EC PRIVATE KEY", keyDER)
+}
+
+// revoke writes a list with one serial number.
+func (a *authority) revoke(serial int64) string {
+	a.t.Helper()
+	list := &x509.RevocationList{
+		Number:     big.NewInt(1),
+		ThisUpdate: time.Now(),
+		NextUpdate: time.Now().Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{
+			{SerialNumber: big.NewInt(serial), RevocationTime: time.Now()},
+		},
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
+	check(a.t, err)
+	path := a.path("crl.der")
+	check(a.t, os.WriteFile(path, der, 0o600))
+	return path
+}
+
+// client trusts the authority and shows a certificate of `by`, if named.
+func (a *authority) client(by *authority, name string) *tls.Config {
+	a.t.Helper()
+	config := &tls.Config{RootCAs: x509.NewCertPool()}
+	config.RootCAs.AddCert(a.cert)
+	if name != "" {
+		pair, err := tls.LoadX509KeyPair(by.path(name+".pem"), by.path(name+"-key.pem"))
+		check(a.t, err)
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config
+}
+
+func (a *authority) path(name string) string { return filepath.Join(a.folder, name) }
+
+func (a *authority) write(name, kind string, der []byte) {
+	a.t.Helper()
+	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	check(a.t, os.WriteFile(a.path(name), block, 0o600))
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	return key
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
