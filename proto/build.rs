@@ -1,7 +1,10 @@
 //! Compiles the `.proto` files to Rust and keeps their descriptors for run time.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::PathBuf;
+
+use protox::prost_reflect::Kind;
 
 const ROOT: &str = "proto";
 
@@ -60,6 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         compiler.encode_file_descriptor_set(),
     )?;
 
+    std::fs::write(out.join("schema.rs"), schema(&compiler)?)?;
+
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
     // One order of encoding, so that equal messages are equal bytes.
@@ -71,4 +76,101 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
+}
+
+/// The tables of `proto::schema`.
+fn schema(compiler: &protox::Compiler) -> Result<String, std::fmt::Error> {
+    let pool = compiler.descriptor_pool();
+    let messages: Vec<_> = pool.all_messages().collect();
+    let enums: Vec<_> = pool.all_enums().collect();
+    let message_no = |name: &str| {
+        messages
+            .iter()
+            .position(|m| m.full_name() == name)
+            .unwrap_or(0)
+    };
+    let enum_no = |name: &str| {
+        enums
+            .iter()
+            .position(|e| e.full_name() == name)
+            .unwrap_or(0)
+    };
+    let mut text = String::new();
+    writeln!(
+        text,
+        "/// All message types.\npub static MESSAGES: [Message; {}] = [",
+        messages.len()
+    )?;
+    for message in &messages {
+        writeln!(
+            text,
+            "Message {{ name: {:?}, fields: &[",
+            message.full_name()
+        )?;
+        // In the order of the file, which `fields()` does not keep.
+        let mut fields: Vec<_> = message.fields().collect();
+        fields.sort_by_key(|field| field.path().last().copied());
+        for field in fields {
+            let kind = match field.kind() {
+                Kind::Bool => "Kind::Bool".to_owned(),
+                Kind::Int32 => "Kind::Int32".to_owned(),
+                Kind::Int64 => "Kind::Int64".to_owned(),
+                Kind::Uint32 => "Kind::Uint32".to_owned(),
+                Kind::Uint64 => "Kind::Uint64".to_owned(),
+                Kind::String => "Kind::String".to_owned(),
+                Kind::Bytes => "Kind::Bytes".to_owned(),
+                Kind::Enum(e) => format!("Kind::Enum({})", enum_no(e.full_name())),
+                Kind::Message(m) => format!("Kind::Message({})", message_no(m.full_name())),
+                _ => "Kind::Other".to_owned(),
+            };
+            let oneof = field.containing_oneof();
+            let oneof = oneof.as_ref().map(|oneof| oneof.full_name());
+            writeln!(
+                text,
+                "Field {{ number: {}, name: {:?}, json_name: {:?}, kind: {kind}, is_repeated: {}, oneof: {oneof:?} }},",
+                field.number(),
+                field.name(),
+                field.json_name(),
+                field.is_list() || field.is_map(),
+            )?;
+        }
+        writeln!(text, "] }},")?;
+    }
+    writeln!(
+        text,
+        "];\n/// All enum types.\npub static ENUMS: [Enum; {}] = [",
+        enums.len()
+    )?;
+    for item in &enums {
+        let values: Vec<_> = item
+            .values()
+            .map(|v| (v.name().to_owned(), v.number()))
+            .collect();
+        writeln!(
+            text,
+            "Enum {{ name: {:?}, values: &{values:?} }},",
+            item.full_name()
+        )?;
+    }
+    let methods: Vec<_> = pool
+        .services()
+        .flat_map(|s| s.methods().collect::<Vec<_>>())
+        .collect();
+    writeln!(
+        text,
+        "];\n/// All methods.\npub static METHODS: [Method; {}] = [",
+        methods.len()
+    )?;
+    for method in &methods {
+        writeln!(
+            text,
+            "Method {{ path: \"/{}/{}\", input: {}, output: {} }},",
+            method.parent_service().full_name(),
+            method.name(),
+            message_no(method.input().full_name()),
+            message_no(method.output().full_name()),
+        )?;
+    }
+    writeln!(text, "];")?;
+    Ok(text)
 }

@@ -23,6 +23,7 @@
 
 mod explicit;
 mod nesting;
+pub mod schema;
 
 pub use nesting::TXN_NESTING_MAX;
 

@@ -116,6 +116,7 @@ impl Builder {
             },
             host_whitelist: allowed(self.set.words("host-whitelist")),
             cors: self.cors(),
+            grpc_gateway: self.set.boolean("enable-grpc-gateway"),
             log: checked.log,
             warning_apply_duration: self.duration("warning-apply-duration"),
             warning_unary_request_duration: match self.duration("warning-unary-request-duration") {

@@ -148,6 +148,8 @@ pub struct Config {
     pub socket: SocketOptions,
     pub host_whitelist: Allowed,
     pub cors: Allowed,
+    /// Whether `/v3/` is served over plain HTTP.
+    pub grpc_gateway: bool,
     pub log: LogOptions,
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,

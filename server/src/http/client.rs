@@ -85,22 +85,38 @@ impl Decoration {
 
 /// Finds out what to do about a request.
 pub fn route(request: &HttpRequest, access: Access<'_>, node: &NodeStatus) -> Routed {
+    match admit(request, access) {
+        Ok(decoration) => Routed {
+            decoration,
+            work: route_path(request, node),
+        },
+        Err((decoration, response)) => Routed {
+            decoration,
+            work: Work::Respond(response),
+        },
+    }
+}
+
+/// Lets a request in, whatever it asks for, or answers it.
+///
+/// # Errors
+/// The answer and its decoration.
+pub fn admit(
+    request: &HttpRequest,
+    access: Access<'_>,
+) -> Result<Decoration, (Decoration, HttpResponse)> {
     let host = host_name(request.headers.get_str("host").unwrap_or_default());
     if !access.hosts.contains(host) {
         logging::warn!("rejecting HTTP request to prevent DNS rebinding attacks", "host" => host);
-        let work = Work::Respond(HttpResponse::error(421, &unknown_host_text(host)));
-        return Routed {
-            decoration: Decoration::NONE,
-            work,
-        };
+        let refusal = HttpResponse::error(421, &unknown_host_text(host));
+        return Err((Decoration::NONE, refusal));
     }
     let decoration = Decoration::of(request, access.origins);
-    // Answers browsers that ask beforehand, for any path.
-    let work = match request.method {
-        Method::Options => Work::Respond(HttpResponse::new(200)),
-        _ => route_path(request, node),
-    };
-    Routed { decoration, work }
+    match request.method {
+        // Answers browsers that ask beforehand, for any path.
+        Method::Options => Err((decoration, HttpResponse::new(200))),
+        _ => Ok(decoration),
+    }
 }
 
 fn route_path(request: &HttpRequest, node: &NodeStatus) -> Work {

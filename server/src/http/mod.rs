@@ -13,7 +13,7 @@
 //! machine, since a linearizable read takes a round of raft. Texts, headers and their order are those of
 //! Go's `net/http` under etcd 3.7.
 //!
-//! Left out until their issues: the JSON gateway, `/debug/…`, the raft routes of the peer listener.
+//! The JSON gateway has a module of its own (`crate::gateway`). Left out until their issues: `/debug/…`, the raft routes of the peer listener.
 
 mod client;
 mod health;
@@ -25,7 +25,9 @@ use serde::Serialize;
 
 use crate::version;
 
-pub use client::{Access, Decoration, Routed, Work, metrics_response, route as route_client};
+pub use client::{
+    Access, Decoration, Routed, Work, admit, metrics_response, route as route_client,
+};
 pub use health::{HealthPlan, ReadKind};
 pub use peer::route as route_peer;
 

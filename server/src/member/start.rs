@@ -31,6 +31,9 @@ const CATCH_UP_SIZE_BYTES: usize = 16 << 20;
 /// How often the remaining time of a long lease goes into the log, if at all; etcd's.
 const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
+/// What JSON may add to the base64 of a message in a request by the gateway.
+const HTTP_BODY_ROOM_BYTES: usize = 64 * 1024;
+
 /// Claims the directory, reads the log or begins one, and makes the node.
 pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Files), MemberError> {
     let all_metrics: Vec<Arc<Metrics>> = (0..shard_count(config)).map(|_| Arc::default()).collect();
@@ -164,6 +167,8 @@ fn limits(config: &Config) -> Limits {
     Limits {
         concurrent_streams_max: config.max_concurrent_streams,
         message_bytes_max: config.received_message_bytes_max(),
+        // As much in base64, and some room around it.
+        http_body_bytes_max: config.received_message_bytes_max() / 3 * 4 + HTTP_BODY_ROOM_BYTES,
         ping_interval_min: config.keepalive.client_interval_min,
         keepalive_interval: Some(config.keepalive.interval).filter(|i| !i.is_zero()),
         keepalive_timeout: config.keepalive.timeout,

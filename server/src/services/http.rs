@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use net::http::{HttpRequest, HttpResponse};
 use proto::etcdserverpb::{AlarmType, RangeRequest};
 
-use crate::config::Allowed;
+use crate::config::{Allowed, Config};
 use crate::http::{
     Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, metrics_response,
     route_client, route_peer,
@@ -30,15 +30,7 @@ pub(crate) fn answer(
     if role == Role::Peer {
         return reply.finish(route_peer(request, &status, &date));
     }
-    let access = Access {
-        // A name in a certificate is proof enough.
-        hosts: match role {
-            Role::SecureClient => &Allowed::Any,
-            _ => &shard.config.host_whitelist,
-        },
-        origins: &shard.config.cors,
-    };
-    let routed = route_client(request, access, &status);
+    let routed = route_client(request, access(&shard.config, role), &status);
     let decoration = routed.decoration;
     match routed.work {
         Work::Respond(response) => reply.finish(decoration.finish(response, &date)),
@@ -51,6 +43,18 @@ pub(crate) fn answer(
             })
             .detach();
         }
+    }
+}
+
+/// Who may ask.
+pub(crate) fn access(config: &Config, role: Role) -> Access<'_> {
+    Access {
+        // A name in a certificate is proof enough.
+        hosts: match role {
+            Role::SecureClient => &Allowed::Any,
+            _ => &config.host_whitelist,
+        },
+        origins: &config.cors,
     }
 }
 

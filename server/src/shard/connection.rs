@@ -7,14 +7,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use driver::Stream;
 use net::grpc::{Code, Status};
-use net::http::HttpResponse;
+use net::http::{HttpRequest, HttpResponse};
 use net::{CallId, ServerEvent};
 
+use super::gateway_calls::GatewayCalls;
 use super::handshake::{self, Opened};
 use super::inbox::{End, Inbox, Requests};
 use super::open_calls::{Full, OpenCall, OpenCalls};
@@ -23,6 +24,9 @@ use super::stream::Gate;
 use super::wire::{self, Owner, Wire};
 use super::{Entrance, Role, Shard};
 use crate::errors;
+use crate::gateway;
+use crate::http::admit;
+use crate::logging::http_date;
 use crate::method::{self, METHODS, MethodNo, Shape};
 use crate::services;
 
@@ -36,6 +40,8 @@ pub(crate) struct Connection {
     gates: RefCell<HashMap<CallId, Rc<Gate>>>,
     /// Of the calls that are answered while their client goes on asking, and their methods.
     inboxes: RefCell<HashMap<CallId, (MethodNo, Rc<Inbox>)>>,
+    /// Of the calls that came by the JSON gateway.
+    gateway: GatewayCalls,
 }
 
 impl Connection {
@@ -61,6 +67,7 @@ impl Connection {
             shard: Rc::clone(shard),
             gates: RefCell::default(),
             inboxes: RefCell::default(),
+            gateway: GatewayCalls::new(Rc::clone(&shard.gateway_held_len)),
         });
         let _registration = shard.connections.insert(&connection);
         wire::serve(Rc::clone(&connection), stream, first).await;
@@ -100,6 +107,61 @@ impl Connection {
         }
     }
 
+    /// Answers a plain request, or has somebody do so.
+    fn on_http(self: &Rc<Self>, id: CallId, request: HttpRequest) {
+        let is_client = self.role != Role::Peer && self.shard.config.grpc_gateway;
+        if is_client && gateway::is_ours(&request.path) {
+            return self.open_gateway_call(id, &request);
+        }
+        let reply = HttpReply {
+            connection: Rc::clone(self),
+            id,
+        };
+        self.shard.ask_http(self.role, request, reply);
+    }
+
+    /// A call that came as plain HTTP; from here on it is one like any other.
+    fn open_gateway_call(self: &Rc<Self>, id: CallId, request: &HttpRequest) {
+        let access = services::http::access(&self.shard.config, self.role);
+        let date = http_date(SystemTime::now());
+        let decoration = match admit(request, access) {
+            Ok(decoration) => decoration,
+            Err((decoration, response)) => {
+                return self.respond(id, decoration.finish(response, &date));
+            }
+        };
+        let begun = match gateway::begin(request, self.shard.limits.message_bytes_max) {
+            Ok(begun) => begun,
+            Err(response) => return self.respond(id, decoration.finish(response, &date)),
+        };
+        let method = begun.method;
+        self.shard.metrics.rpc_started(method);
+        let checked = services::check_call(&self.shard, method, &begun.metadata);
+        let checked = checked.and_then(|()| match gateway::is_finite(method) {
+            true => Ok(()),
+            false => Err(errors::unknown_method(
+                METHODS[method].service(),
+                METHODS[method].name(),
+            )),
+        });
+        if let Err(status) = checked {
+            let metrics = &self.shard.metrics;
+            metrics.rpc_handled(method, status.code, Duration::ZERO);
+            let response = gateway::refusal(&status);
+            return self.respond(id, decoration.finish(response, &date));
+        }
+        self.gateway.open(id, method, decoration);
+        if METHODS[method].shape == Shape::BidiStream {
+            self.start_stream(id, method);
+            for message in begun.messages {
+                self.push_request(id, message);
+            }
+            return self.end_inbox(id, End::HalfClosed);
+        }
+        let payload = begun.messages.into_iter().next();
+        self.start_call(id, OpenCall { method, payload });
+    }
+
     /// A call whose messages are served as they come.
     fn start_stream(self: &Rc<Self>, id: CallId, method: MethodNo) {
         let inbox = Rc::new(Inbox::default());
@@ -116,14 +178,23 @@ impl Connection {
         services::open_stream(&self.shard, requests, reply);
     }
 
-    fn on_message(&self, id: CallId, payload: Bytes) {
-        if let Some((method, inbox)) = self.inboxes.borrow().get(&id) {
-            self.shard.metrics.rpc_received(*method, payload.len());
-            if inbox.push(payload) {
-                self.wire.command(|machine| machine.pause(id));
-            }
-            return;
+    /// Hands a message to the task that serves its call; gives it back if there is none.
+    fn push_request(&self, id: CallId, payload: Bytes) -> Option<Bytes> {
+        let inboxes = self.inboxes.borrow();
+        let Some((method, inbox)) = inboxes.get(&id) else {
+            return Some(payload);
+        };
+        self.shard.metrics.rpc_received(*method, payload.len());
+        if inbox.push(payload) {
+            self.wire.command(|machine| machine.pause(id));
         }
+        None
+    }
+
+    fn on_message(&self, id: CallId, payload: Bytes) {
+        let Some(payload) = self.push_request(id, payload) else {
+            return;
+        };
         let filled = self.open.borrow_mut().fill(id, payload);
         if let Err(full @ Full(method)) = filled {
             let status = Status::new(Code::ResourceExhausted, format!("etcore: {full}"));
@@ -155,8 +226,10 @@ impl Connection {
     /// Queues a whole message.
     pub(super) fn send_message(&self, reply: &ReplyTo, message: Bytes) {
         self.shard.metrics.rpc_sent(reply.method, message.len());
-        self.wire
-            .command(|machine| machine.send_message(reply.call, message));
+        if !self.gateway.push_message(reply.call, &message) {
+            self.wire
+                .command(|machine| machine.send_message(reply.call, message));
+        }
     }
 
     /// The client of a paused call may go on.
@@ -177,12 +250,16 @@ impl Connection {
     /// Queues the beginning of a message.
     pub(super) fn start_message(&self, reply: &ReplyTo, len: usize) {
         self.shard.metrics.rpc_sent(reply.method, len);
-        self.wire
-            .command(|machine| machine.start_message(reply.call, len));
+        if !self.gateway.start_message(reply.call, len) {
+            self.wire
+                .command(|machine| machine.start_message(reply.call, len));
+        }
     }
 
     pub(super) fn push_piece(&self, call: CallId, piece: Bytes) {
-        self.wire.command(|machine| machine.push_piece(call, piece));
+        if !self.gateway.push_piece(call, &piece) {
+            self.wire.command(|machine| machine.push_piece(call, piece));
+        }
     }
 
     /// Waits until it is fair to do a piece of work for this connection.
@@ -192,11 +269,19 @@ impl Connection {
 
     /// Bytes queued for a call; 0 once it has ended.
     pub(super) fn queued_len(&self, call: CallId) -> usize {
-        self.wire.look(|machine| machine.queued_len(call))
+        let by_gateway = self.gateway.queued_len(call);
+        by_gateway.unwrap_or_else(|| self.wire.look(|machine| machine.queued_len(call)))
     }
 
     /// Ends a call after its messages.
     pub(super) fn finish(&self, call: CallId, status: &Status) {
+        if self.gateway.has(call) {
+            let date = http_date(SystemTime::now());
+            if let Some(response) = self.gateway.finish(call, status, &date) {
+                self.respond(call, response);
+            }
+            return;
+        }
         self.wire.command(|machine| machine.finish(call, status));
     }
 
@@ -245,16 +330,11 @@ impl Owner for Connection {
             }
             ServerEvent::Cancelled { id } => {
                 self.open.borrow_mut().take(id);
+                self.gateway.take(id);
                 self.end_inbox(id, End::Gone);
                 self.open_gate(id);
             }
-            ServerEvent::Http { id, request } => {
-                let reply = HttpReply {
-                    connection: Rc::clone(self),
-                    id,
-                };
-                self.shard.ask_http(self.role, request, reply);
-            }
+            ServerEvent::Http { id, request } => self.on_http(id, request),
             ServerEvent::Writable { id } => self.open_gate(id),
         }
     }

@@ -1,6 +1,6 @@
 //! [`Shard`]: what the services of one executor work with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub(crate) struct Shard {
     /// `None`: no listener is secure.
     pub(super) tls: Option<Arc<TlsContext>>,
     pub(super) handshakes: Handshakes,
+    /// Bytes that answers of the JSON gateway hold.
+    pub(super) gateway_held_len: Rc<Cell<usize>>,
     identity: Identity,
     views: RefCell<ViewReader>,
     log: Log,
@@ -101,6 +103,7 @@ impl Shard {
             turns: Rc::default(),
             tls,
             handshakes: Handshakes::default(),
+            gateway_held_len: Rc::default(),
             identity,
             views: RefCell::new(views),
             log,

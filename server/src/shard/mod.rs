@@ -24,6 +24,7 @@ mod connections;
 mod core;
 mod count;
 mod fleet;
+mod gateway_calls;
 mod handshake;
 mod images;
 mod inbox;
