@@ -18,3 +18,4 @@ pub mod tail;
 pub mod types;
 pub mod view;
 pub mod wal;
+pub mod watch;

@@ -30,6 +30,14 @@ impl<'a> PairRef<'a> {
         }
     }
 
+    /// The bytes, if whoever keeps them needs no copy.
+    pub fn shared(self) -> Option<&'a Bytes> {
+        match self {
+            PairRef::Shared(bytes) => Some(bytes),
+            PairRef::Mapped(_) => None,
+        }
+    }
+
     /// The bytes to keep.
     pub fn to_bytes(self) -> Bytes {
         match self {
@@ -121,12 +129,19 @@ impl<'a> Pairs<'a> {
         }
     }
 
+    /// True if no pair from `revision` on can stand in the store, or have stood there.
+    pub(crate) fn all_in_tail(&self, revision: Revision) -> bool {
+        self.tail
+            .first_revision()
+            .is_some_and(|first| first <= revision)
+    }
+
     /// All pairs from `revision` on, in order.
     pub(crate) fn walk(&self, revision: Revision) -> PairCursor<'a> {
         PairCursor {
             pairs: *self,
             from: revision,
-            stored: None,
+            stored: self.all_in_tail(revision).then_some(Stored::Done),
             next: self.tail.seek(revision),
         }
     }

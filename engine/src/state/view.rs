@@ -7,7 +7,7 @@ use super::{RequestError, State};
 use crate::backend::PairRef;
 use crate::lease::Leases;
 use crate::mvcc::{self, CompactionHash, HashKv, HashRun, RangeAnswer, RangeRun, Reader};
-use crate::types::{Budget, LeaseId, LogIndex};
+use crate::types::{Budget, LeaseId, LogIndex, Revision};
 use crate::view::Changes;
 
 /// The state, borrowed: with what is not published to other threads, and with what is not published yet. Whoever
@@ -79,7 +79,7 @@ impl<'a> View<'a> {
     ///
     /// Complete if `from` is not below the compact revision.
     pub fn changes(&self, from: i64) -> Changes<'a> {
-        Changes::new(self.reader(), from)
+        Changes::new(self.reader(), Revision::new(from.max(0), 0))
     }
 
     /// Answers a transaction of ranges ([`mvcc::check::is_read_only`]) at once.

@@ -80,6 +80,11 @@ impl<'a> TailView<'a> {
         TailPosition(low)
     }
 
+    /// The revision of the first pair that is here.
+    pub fn first_revision(&self) -> Option<Revision> {
+        Some(self.next_pair(self.first)?.1)
+    }
+
     fn next_pair(&self, from: TailPosition) -> Option<(TailPosition, Revision)> {
         (from.0..self.end.0).find_map(|position| {
             let position = TailPosition(position);

@@ -159,7 +159,18 @@ impl<'a> PinnedView<'a> {
     ///
     /// Complete if `from` is not below the compact revision.
     pub fn changes(&self, from: i64) -> Changes<'_> {
+        self.changes_after(Revision::new(from.max(0), 0))
+    }
+
+    /// The same from within a revision: from `from` on, that one included.
+    pub fn changes_after(&self, from: Revision) -> Changes<'_> {
         Changes::new(self.reader(), from)
+    }
+
+    /// Whether [`PinnedView::changes`] has all changes from main revision `from` on. It may still have those of revisions
+    /// that are compacted, since those in the tail stay there until they go with a checkpoint.
+    pub fn has_changes_from(&self, from: i64) -> bool {
+        from >= self.compact_revision() || self.pairs().all_in_tail(Revision::new(from, 0))
     }
 }
 
@@ -171,10 +182,9 @@ pub struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// From main revision `from` on.
-    pub(crate) fn new(reader: Reader<'a>, from: i64) -> Self {
+    pub(crate) fn new(reader: Reader<'a>, from: Revision) -> Self {
         Changes {
-            pairs: reader.walk(Revision::new(from.max(0), 0)),
+            pairs: reader.walk(from),
             newest: reader.revision,
         }
     }
