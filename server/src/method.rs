@@ -27,6 +27,7 @@ impl Shape {
 pub enum Served {
     Range,
     RangeStream,
+    Watch,
     Put,
     DeleteRange,
     Txn,
@@ -112,6 +113,9 @@ const fn stream(path: &'static str, shape: Shape) -> Method {
     }
 }
 
+/// Watch's position, which each of its messages is counted by.
+pub const WATCH: MethodNo = 41;
+
 /// All methods, ascending by path.
 pub const METHODS: &[Method] = &[
     unary("/etcdserverpb.Auth/AuthDisable"),
@@ -170,7 +174,11 @@ pub const METHODS: &[Method] = &[
         served: Some(Served::Snapshot),
     },
     serves("/etcdserverpb.Maintenance/Status", Served::Status),
-    stream("/etcdserverpb.Watch/Watch", Shape::BidiStream),
+    Method {
+        path: "/etcdserverpb.Watch/Watch",
+        shape: Shape::BidiStream,
+        served: Some(Served::Watch),
+    },
     serves("/grpc.health.v1.Health/Check", Served::HealthCheck),
     unary("/grpc.health.v1.Health/List"),
     stream("/grpc.health.v1.Health/Watch", Shape::ServerStream),
@@ -193,6 +201,7 @@ mod tests {
         for (number, method) in METHODS.iter().enumerate() {
             assert_eq!(find(method.path), Some(number));
         }
+        assert_eq!(METHODS[WATCH].path, "/etcdserverpb.Watch/Watch");
     }
 
     #[test]

@@ -208,7 +208,6 @@ fn a_stop_answers_what_is_in_flight() {
 }
 
 #[test]
-#[ignore = "Watch is not served yet"]
 fn a_stop_ends_watches() {
     let dir = temp_dir();
     let mut process = Process::start(Options::new(dir.path().join("data")));

@@ -24,6 +24,10 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// A larger `--max-request-bytes` is taken with a warning.
 const RECOMMENDED_REQUEST_BYTES: usize = 10 << 20;
 
+/// etcd's default and lower bound for progress notices.
+const WATCH_PROGRESS_NOTIFY_INTERVAL: Duration = Duration::from_secs(600);
+const WATCH_PROGRESS_NOTIFY_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// What grpc-go does when etcd sets no keep-alive options because a flag is not positive.
 const GRPC_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 /// What grpc-go makes of a shorter one.
@@ -118,6 +122,7 @@ impl Builder {
             cors: self.cors(),
             grpc_gateway: self.set.boolean("enable-grpc-gateway"),
             log: checked.log,
+            watch_progress_notify_interval: self.watch_progress_notify_interval(),
             warning_apply_duration: self.duration("warning-apply-duration"),
             warning_unary_request_duration: match self.duration("warning-unary-request-duration") {
                 // etcd takes zero for "not given".
@@ -204,6 +209,21 @@ impl Builder {
             ));
         }
         bytes
+    }
+
+    fn watch_progress_notify_interval(&mut self) -> Duration {
+        match self.duration("watch-progress-notify-interval") {
+            Duration::ZERO => WATCH_PROGRESS_NOTIFY_INTERVAL,
+            given if given < WATCH_PROGRESS_NOTIFY_INTERVAL_MIN => {
+                self.notices.push(record!(
+                    Level::Warn,
+                    "adjusting watch progress notify interval to minimum period",
+                    "min-watch-progress-notify-interval" => "100ms",
+                ));
+                WATCH_PROGRESS_NOTIFY_INTERVAL_MIN
+            }
+            given => given,
+        }
     }
 
     /// A duration that is not negative.

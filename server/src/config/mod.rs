@@ -151,6 +151,8 @@ pub struct Config {
     /// Whether `/v3/` is served over plain HTTP.
     pub grpc_gateway: bool,
     pub log: LogOptions,
+    /// Between two progress notices of a watcher.
+    pub watch_progress_notify_interval: Duration,
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,
     /// Executors that serve connections; `None` is one for each CPU.

@@ -94,6 +94,7 @@ pub(super) fn start_fleet(
             metrics: Arc::clone(metrics),
             load: Arc::new(Load::default()),
             tls: tls.clone(),
+            bell: Arc::default(),
             identity: log.identity(),
             views: views.ok_or(FleetError::NoReader(shard_no))?,
         })

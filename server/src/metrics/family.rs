@@ -86,6 +86,7 @@ families! {
         txn_total "etcd_mvcc_txn_total" "Transactions of more than one operation."
         client_sent_bytes "etcd_network_client_grpc_sent_bytes_total" "Bytes of messages sent to clients."
         client_received_bytes "etcd_network_client_grpc_received_bytes_total" "Bytes of messages received from clients."
+        watch_events "etcd_debugging_mvcc_events_total" "Events sent to watchers."
         lease_granted "etcd_debugging_lease_granted_total" "Leases granted."
         lease_revoked "etcd_debugging_lease_revoked_total" "Leases revoked."
     }
@@ -103,6 +104,9 @@ families! {
         keys "etcd_debugging_mvcc_keys_total" "Keys that exist."
         current_revision "etcd_debugging_mvcc_current_revision" "The newest revision."
         compact_revision "etcd_debugging_mvcc_compact_revision" "The revision of the last compaction."
+        watch_streams "etcd_debugging_mvcc_watch_stream_total" "Watch streams."
+        watchers "etcd_debugging_mvcc_watcher_total" "Watchers."
+        slow_watchers "etcd_debugging_mvcc_slow_watcher_total" "Watchers that are behind the newest revision."
         put_size_bytes "etcd_debugging_mvcc_total_put_size_in_bytes" "Bytes of the pairs put since the start."
     }
     histograms {

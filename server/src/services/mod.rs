@@ -16,6 +16,7 @@ mod range;
 mod range_stream;
 mod respond;
 mod snapshot;
+pub(crate) mod watch;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use prost::Message;
 use proto::etcdserverpb::ResponseHeader;
 
 use crate::errors::{self, FrontError};
-use crate::method::{METHODS, MethodNo, Served};
+use crate::method::{METHODS, MethodNo, Served, Shape};
 use crate::shard::{LogShard, NodeReply, Outcome, ReplyTo, Requests, Shard};
 
 /// Metadata: fail at once when no leader is known.
@@ -49,6 +50,12 @@ pub(crate) fn check_call(
     method: MethodNo,
     metadata: &Metadata,
 ) -> Result<(), Status> {
+    let is_unary = METHODS[method].shape == Shape::Unary;
+    // As etcd: a learner streams nothing but snapshots.
+    let is_for_voters = !is_unary && METHODS[method].served != Some(Served::Snapshot);
+    if is_for_voters && shard.with_view(|view| view.is_learner()) {
+        return Err(FrontError::NotSupportedForLearner.status());
+    }
     let version = match metadata.get(CLIENT_API_VERSION) {
         None => "unknown",
         Some(bytes) => {
@@ -56,10 +63,7 @@ pub(crate) fn check_call(
         }
     };
     shard.metrics.client_request(METHODS[method].shape, version);
-    let has_leader_required = metadata
-        .get(HAS_LEADER)
-        .is_some_and(|value| value == b"true");
-    if has_leader_required && shard.with_view(|view| view.leader_id() == 0) {
+    if requires_leader(metadata) && shard.with_view(|view| view.leader_id() == 0) {
         return Err(FrontError::NoLeader.status());
     }
     match METHODS[method].served {
@@ -69,6 +73,12 @@ pub(crate) fn check_call(
             METHODS[method].name(),
         )),
     }
+}
+
+/// Whether the client wants an error rather than an answer without a leader.
+fn requires_leader(metadata: &Metadata) -> bool {
+    let value = metadata.get(HAS_LEADER);
+    value.is_some_and(|value| value == b"true")
 }
 
 /// Serves one call, whose request is whole, on the executor of its connection.
@@ -94,8 +104,8 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         Served::Compact => here!(kv::compact),
         Served::LeaseRevoke => here!(lease::revoke),
         Served::HealthCheck => reply.finish(decode(payload).and_then(maintenance::health_check)),
-        // Its messages do not come as one request.
-        Served::LeaseKeepAlive => {}
+        // Their messages do not come as one request.
+        Served::LeaseKeepAlive | Served::Watch => {}
         Served::Hash => here!(maintenance::hash),
         Served::Snapshot => here!(snapshot::snapshot),
         Served::LeaseGrant

@@ -68,6 +68,8 @@ pub(crate) enum ToShard {
     Answers(Vec<(Ticket, Answer)>),
     /// Serve this connection.
     Connection(DetachedStream, Entrance),
+    /// There is a newer View, and watches that may have to hear of it.
+    NewView,
     /// Finish the connections, then end.
     Drain,
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use driver::Stream;
+use engine::watch::StreamNo;
 use net::grpc::{Code, Status};
 use net::http::{HttpRequest, HttpResponse};
 use net::{CallId, ServerEvent};
@@ -23,11 +24,11 @@ use super::reply::{HttpReply, ReplyTo};
 use super::stream::Gate;
 use super::wire::{self, Owner, Wire};
 use super::{Entrance, Role, Shard};
-use crate::errors;
+use crate::errors::{self, FrontError};
 use crate::gateway;
 use crate::http::admit;
 use crate::logging::http_date;
-use crate::method::{self, METHODS, MethodNo, Shape};
+use crate::method::{self, METHODS, MethodNo, Served, Shape};
 use crate::services;
 
 /// The state that the tasks of one connection share.
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     inboxes: RefCell<HashMap<CallId, (MethodNo, Rc<Inbox>)>>,
     /// Of the calls that came by the JSON gateway.
     gateway: GatewayCalls,
+    /// The Watch calls.
+    watches: RefCell<HashMap<CallId, StreamNo>>,
 }
 
 impl Connection {
@@ -68,6 +71,7 @@ impl Connection {
             gates: RefCell::default(),
             inboxes: RefCell::default(),
             gateway: GatewayCalls::new(Rc::clone(&shard.gateway_held_len)),
+            watches: RefCell::default(),
         });
         let _registration = shard.connections.insert(&connection);
         wire::serve(Rc::clone(&connection), stream, first).await;
@@ -94,6 +98,10 @@ impl Connection {
                     self.shard
                         .metrics
                         .rpc_handled(number, status.code, Duration::ZERO);
+                } else if METHODS[number].served == Some(Served::Watch) {
+                    let reply = self.reply_to(id, number);
+                    let stream = services::watch::open(&self.shard, metadata, reply);
+                    self.watches.borrow_mut().insert(id, stream);
                 } else if METHODS[number].shape == Shape::BidiStream {
                     self.start_stream(id, number);
                 } else {
@@ -168,12 +176,7 @@ impl Connection {
         self.inboxes
             .borrow_mut()
             .insert(id, (method, Rc::clone(&inbox)));
-        let reply = ReplyTo {
-            connection: Rc::clone(self),
-            call: id,
-            method,
-            started: driver::now(),
-        };
+        let reply = self.reply_to(id, method);
         let requests = Requests::new(Rc::clone(self), id, inbox);
         services::open_stream(&self.shard, requests, reply);
     }
@@ -192,6 +195,11 @@ impl Connection {
     }
 
     fn on_message(&self, id: CallId, payload: Bytes) {
+        if let Some(stream) = self.watch_of(id) {
+            let metrics = &self.shard.metrics;
+            metrics.rpc_received(method::WATCH, payload.len());
+            return services::watch::on_message(&self.shard, stream, payload);
+        }
         let Some(payload) = self.push_request(id, payload) else {
             return;
         };
@@ -205,12 +213,7 @@ impl Connection {
     }
 
     fn start_call(self: &Rc<Self>, id: CallId, call: OpenCall) {
-        let reply = ReplyTo {
-            connection: Rc::clone(self),
-            call: id,
-            method: call.method,
-            started: driver::now(),
-        };
+        let reply = self.reply_to(id, call.method);
         debug_assert!(METHODS[call.method].shape != Shape::BidiStream);
         match call.payload {
             Some(payload) => {
@@ -218,6 +221,37 @@ impl Connection {
                 services::dispatch(&self.shard, payload, reply);
             }
             None => reply.finish(Err(Status::new(Code::Internal, "no request message"))),
+        }
+    }
+
+    fn reply_to(self: &Rc<Self>, id: CallId, method: MethodNo) -> ReplyTo {
+        ReplyTo {
+            connection: Rc::clone(self),
+            call: id,
+            method,
+            started: driver::now(),
+        }
+    }
+
+    // ---- watches
+
+    fn watch_of(&self, id: CallId) -> Option<StreamNo> {
+        let watches = self.watches.borrow();
+        match watches.is_empty() {
+            true => None,
+            false => watches.get(&id).copied(),
+        }
+    }
+
+    pub(super) fn forget_watch(&self, id: CallId) {
+        self.watches.borrow_mut().remove(&id);
+    }
+
+    /// The client has left its Watch call, if it was one.
+    fn end_watch(&self, id: CallId) {
+        if let Some(stream) = self.watch_of(id) {
+            let status = FrontError::WatchCanceled.status();
+            self.shard.watches.close(stream, &status);
         }
     }
 
@@ -333,9 +367,13 @@ impl Owner for Connection {
                 self.gateway.take(id);
                 self.end_inbox(id, End::Gone);
                 self.open_gate(id);
+                self.end_watch(id);
             }
             ServerEvent::Http { id, request } => self.on_http(id, request),
-            ServerEvent::Writable { id } => self.open_gate(id),
+            ServerEvent::Writable { id } => match self.watch_of(id) {
+                Some(stream) => self.shard.watches.on_writable(stream),
+                None => self.open_gate(id),
+            },
         }
     }
 }

@@ -20,6 +20,7 @@ use super::renewals::{RenewalWaiter, Renewed};
 use super::reply::{HttpReply, NodeHttpReply, NodeReply, ReplyTo};
 use super::turns::Turns;
 use super::waiter::{Fresh, FreshWaiter};
+use super::watches::{self, Bell, Watches};
 use super::{LogShard, Role};
 use crate::config::Config;
 use crate::errors::FrontError;
@@ -58,6 +59,7 @@ pub(crate) struct Shard {
     identity: Identity,
     views: RefCell<ViewReader>,
     log: Log,
+    pub(crate) watches: Watches,
 }
 
 /// What a shard is made from; may be sent to its thread.
@@ -69,6 +71,7 @@ pub(crate) struct Equipment {
     pub(crate) tls: Option<Arc<TlsContext>>,
     pub(crate) identity: Identity,
     pub(crate) views: ViewReader,
+    pub(crate) bell: Arc<Bell>,
 }
 
 impl Shard {
@@ -90,11 +93,14 @@ impl Shard {
             load,
             tls,
             identity,
-            views,
+            mut views,
+            bell,
         } = equipment;
         let turns = Arc::clone(&metrics);
         driver::observe_turns(move |turn| turns.turn_cpu.observe(turn));
-        Rc::new(Shard {
+        let options = Watches::options(&config, &identity);
+        let watches = Watches::new(options, &views.pin(), bell, Arc::clone(&metrics));
+        let shard = Rc::new(Shard {
             config,
             limits,
             metrics,
@@ -107,7 +113,10 @@ impl Shard {
             identity,
             views: RefCell::new(views),
             log,
-        })
+            watches,
+        });
+        driver::spawn(watches::run(Rc::clone(&shard))).detach();
+        shard
     }
 
     /// Looks at the newest View. Not to be nested, and not for longer than a slice: it holds memory back.
@@ -217,6 +226,7 @@ impl Shard {
     /// Asks all clients to finish, and waits until they have or [`DRAIN_TIMEOUT`] is over.
     pub(super) async fn drain(&self) {
         self.connections.shut_down();
+        self.watches.close_all(false, &FrontError::Stopped.status());
         let deadline = driver::now() + DRAIN_TIMEOUT;
         while self.connections.len() > 0 && driver::now() < deadline {
             driver::sleep(DRAIN_POLL_INTERVAL).await;

@@ -93,11 +93,13 @@ impl Fleet {
         let (to_log, questions) = driver::mailbox(BATCH_COUNT_MAX * others.len().max(1));
         let (tell, events) = driver::mailbox(2 * others.len().max(1));
         let cpus = cpus();
+        let mut bells = Vec::with_capacity(others.len());
         let mut fleet_others = Vec::with_capacity(others.len());
         for (position, equipment) in others.into_iter().enumerate() {
             let shard_no = position + 1;
-            let (inbox, messages) = driver::mailbox(BATCH_COUNT_MAX + HANDED_COUNT_MAX);
+            let (inbox, messages) = driver::mailbox(BATCH_COUNT_MAX + HANDED_COUNT_MAX + 2);
             let load = Arc::clone(&equipment.load);
+            bells.push((Arc::clone(&equipment.bell), inbox.clone()));
             loads.push(Arc::clone(&load));
             Recruit {
                 shard_no,
@@ -116,6 +118,16 @@ impl Fleet {
             driver::spawn(Rc::clone(&port).listen(Rc::clone(log), questions)).detach();
             driver::spawn(port.speak()).detach();
         }
+        let watching = Rc::clone(&own);
+        log.on_new_view(move || {
+            watching.watches.wake();
+            for (bell, inbox) in &bells {
+                if bell.ring() {
+                    // It fails only for a shard that has ended; there is a place for it, as it is not sent twice.
+                    let _ = inbox.send(ToShard::NewView);
+                }
+            }
+        });
         let fleet = Rc::new(Fleet {
             own,
             others: fleet_others,
@@ -297,6 +309,7 @@ async fn take_messages(
         for message in batch.drain(..) {
             match message {
                 ToShard::Answers(answers) => link.on_answers(answers),
+                ToShard::NewView => shard.watches.wake(),
                 ToShard::Drain => drain.notify(),
                 connection @ ToShard::Connection(..) => receive(&shard, connection),
             }

@@ -65,6 +65,10 @@ pub(crate) struct LogShard {
     is_stopping: Cell<bool>,
     /// Alarms that the metrics have a series for.
     noted_alarms: RefCell<BTreeSet<(u64, i32)>>,
+    /// Called when there are changes that watches may have to hear of.
+    new_view: RefCell<Option<Box<dyn Fn()>>>,
+    /// The newest revision that was told of.
+    told_revision: Cell<i64>,
 }
 
 impl LogShard {
@@ -96,6 +100,8 @@ impl LogShard {
             lone: Lone::default(),
             is_stopping: Cell::new(false),
             noted_alarms: RefCell::default(),
+            new_view: RefCell::default(),
+            told_revision: Cell::new(0),
         });
         shard.note_alarms();
         if let Some(version) = shard.node.borrow().membership().cluster_version() {
@@ -251,6 +257,21 @@ impl LogShard {
         self.node.borrow().views().clone()
     }
 
+    /// Has `tell` called after each View with a new revision was published.
+    pub(super) fn on_new_view(&self, tell: impl Fn() + 'static) {
+        *self.new_view.borrow_mut() = Some(Box::new(tell));
+    }
+
+    fn tell_new_view(&self) {
+        // At the end of a turn all whole entries are published.
+        let revision = self.node.borrow().view().revision();
+        if self.told_revision.replace(revision) != revision
+            && let Some(tell) = &*self.new_view.borrow()
+        {
+            tell();
+        }
+    }
+
     /// Who this member is.
     pub(crate) fn identity(&self) -> Identity {
         let node = self.node.borrow();
@@ -302,6 +323,7 @@ impl LogShard {
         self.pace.on_turn(driver::now() - start, more);
         self.start_disk_work();
         self.answer_images();
+        self.tell_new_view();
         for _ in 0..EVENTS_MAX {
             let event = self.node.borrow_mut().poll_event();
             match event {

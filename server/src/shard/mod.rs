@@ -42,6 +42,7 @@ mod reply;
 mod stream;
 mod turns;
 mod waiter;
+mod watches;
 mod wire;
 
 pub(crate) use self::core::{Equipment, Shard};

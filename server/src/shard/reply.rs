@@ -56,6 +56,31 @@ impl ReplyTo {
         StreamReply::new(self)
     }
 
+    /// Queues one of several messages.
+    pub(super) fn send(&self, message: Bytes) {
+        self.connection.send_message(self, message);
+    }
+
+    /// Queues the beginning of a message.
+    pub(super) fn start_message(&self, len: usize) {
+        self.connection.start_message(self, len);
+    }
+
+    pub(super) fn push_piece(&self, piece: Bytes) {
+        self.connection.push_piece(self.call, piece);
+    }
+
+    /// Bytes queued for the call; 0 once it has ended.
+    pub(super) fn queued_len(&self) -> usize {
+        self.connection.queued_len(self.call)
+    }
+
+    /// Ends a Watch call, which its connection need not remember any longer.
+    pub(super) fn end_watch(&self, status: &Status) {
+        self.connection.forget_watch(self.call);
+        self.end(status);
+    }
+
     /// Ends the call after its messages.
     pub(super) fn end(&self, status: &Status) {
         let elapsed = driver::now().saturating_sub(self.started);

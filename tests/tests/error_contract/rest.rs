@@ -55,7 +55,6 @@ fn keep_alive_of_an_unknown_lease() {
 
 /// A watch is refused by an answer, and its stream lives on.
 #[test]
-#[ignore = "Watch is not served yet"]
 fn watches() {
     let mut fixture = Fixture::new();
     fixture.client.compact(3).expect("revision 3 exists");

@@ -67,7 +67,6 @@ fn acknowledged_writes_survive_sigkill_on_two_shards() {
 
 /// Few rounds, so that the history fits into a moment.
 #[test]
-#[ignore = "Watch is not served yet"]
 fn a_watch_tells_the_history_across_sigkills() {
     let mut survivor = Survivor::new("sigkill history", 4, &[], false);
     check::check_history(&mut survivor.client, &survivor.ledger);
