@@ -29,8 +29,7 @@
 //! - a progress notice says `r` only when all up to `r` was handed out before it.
 //!
 //! One hub lives on each shard and knows the watchers of its connections. It reads no clock and draws from a seed. What
-//! it leaves out: sending, flow control, permissions. Tested against a naive twin (`tests.rs`), by the simulator, and
-//! beside the real etcd.
+//! it leaves out: sending, flow control, permissions. Tested against a naive twin (`tests.rs`) and beside the real etcd.
 
 mod body;
 mod group;
