@@ -70,7 +70,7 @@ impl Written {
                     self.bytes += bytes.len() as u64;
                     self.file.write(offset, &bytes);
                 }
-                StoreOp::Sync => {}
+                StoreOp::Sync | StoreOp::Cut { .. } => {}
             }
             self.store.on_io_done(io.ticket, Ok(()));
         }
@@ -230,7 +230,7 @@ fn bench(puts: u64) -> Result<(), Box<dyn Error>> {
                     written.bytes += bytes.len() as u64;
                     written.file.write(offset, &bytes);
                 }
-                StoreOp::Sync => {}
+                StoreOp::Sync | StoreOp::Cut { .. } => {}
             }
             written.store.on_io_done(io.ticket, Ok(()));
         }

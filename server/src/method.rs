@@ -43,6 +43,7 @@ pub enum Served {
     HashKv,
     Hash,
     Snapshot,
+    Defragment,
     MoveLeader,
     HealthCheck,
 }
@@ -163,7 +164,7 @@ pub const METHODS: &[Method] = &[
         Served::LeaseTimeToLive,
     ),
     serves("/etcdserverpb.Maintenance/Alarm", Served::Alarm),
-    unary("/etcdserverpb.Maintenance/Defragment"),
+    serves("/etcdserverpb.Maintenance/Defragment", Served::Defragment),
     unary("/etcdserverpb.Maintenance/Downgrade"),
     serves("/etcdserverpb.Maintenance/Hash", Served::Hash),
     serves("/etcdserverpb.Maintenance/HashKV", Served::HashKv),

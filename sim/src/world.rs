@@ -31,6 +31,8 @@ use crate::random::Rng;
 use crate::reader::ReadCounts;
 use crate::workload::Client;
 
+/// How often a member defragments its store, while everything else goes on.
+const TICKS_PER_DEFRAGMENTATION: u64 = 100;
 /// Time in which a healed cluster must settle.
 const SETTLE_MAX: Time = 90 * SECOND;
 /// Events of one run; more means that something spins.
@@ -395,6 +397,9 @@ impl World {
         let member = &mut self.members[no];
         if let Some(node) = &mut member.node {
             node.on_tick(Duration::from_micros(now));
+            if member.rng.one_in(TICKS_PER_DEFRAGMENTATION) {
+                node.defragment();
+            }
         }
         let at = now + member.tick;
         self.schedule(at, Event::Tick { member: no, life });

@@ -66,7 +66,7 @@ fn runs_exercise_what_they_should() {
 #[test]
 fn flipped_bits_are_noticed() {
     let mut flips = FlipCounts::default();
-    for seed in 0..60 {
+    for seed in 0..150 {
         let run = runner::run(&Plan::new(seed, 1, None)).expect("holds");
         flips.add(&run.flips);
     }

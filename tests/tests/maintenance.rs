@@ -1,11 +1,12 @@
-//! Maintenance over the wire: snapshots under writes, hashes, who leads. What etcd's tools make of a snapshot is tested
+//! Maintenance over the wire: snapshots under writes, hashes, defragmentation, who leads. What etcd's tools make of a snapshot is tested
 //! with them (`tests/compat/durability`).
 
 use bytes::Bytes;
 use net::grpc::Code;
 use proto::etcdserverpb::{
-    HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse,
+    CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
+    StatusRequest, StatusResponse,
 };
 use tempfile::TempDir;
 use tests::api;
@@ -13,6 +14,7 @@ use tests::client::Client;
 use tests::process::{Options, Process};
 
 const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
 const HASH: &str = "/etcdserverpb.Maintenance/Hash";
 const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
 /// Bytes of the file in one message.
@@ -159,5 +161,61 @@ fn the_lead_moves_to_voters_only() {
         );
         assert_eq!(refused.status(), Some(expected));
     }
+    process.stop();
+}
+
+#[test]
+fn a_defragmentation_makes_the_file_small_while_puts_go_on() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let process = Process::start(options(&dir));
+    let mut clients = connect_both(&process);
+    let mut writer = Client::connect(process.client_addr()).expect("a listener");
+    let value = Bytes::from(vec![b'v'; 100_000]);
+    let file = process.options().data_dir.join("member/snap/db");
+    let len = || std::fs::metadata(&file).expect("a database").len();
+    for client in &mut clients {
+        for n in 0..800 {
+            writer.put(format!("{n:04}"), &value).expect("put");
+        }
+        // A snapshot of it all waits for a checkpoint of it all.
+        let long = snapshot(client, || {})[0].remaining_bytes;
+        writer
+            .delete_range(&api::delete_range("0002", "0799"))
+            .expect("deleted");
+        let revision = writer.revision().expect("an answer");
+        let request = CompactionRequest {
+            revision,
+            physical: true,
+        };
+        let _: CompactionResponse = writer.unary(api::COMPACT, &request).expect("compacted");
+        let before = len();
+        assert!(before > 60 << 20, "{before}");
+        let call = client.start(DEFRAGMENT).expect("a call");
+        client.send(call, &DefragmentRequest {});
+        client.half_close(call);
+        client.flush().expect("a connection");
+        for n in 0..50 {
+            writer.put(format!("beside-{n:04}"), "v").expect("put");
+        }
+        let answer: Option<DefragmentResponse> = client.next(call).expect("it ends well");
+        assert!(answer.expect("an answer").header.is_none());
+        let after = len();
+        assert!(after < 40 << 20, "{before} -> {after}");
+        let status: StatusResponse = writer
+            .unary(api::STATUS, &StatusRequest {})
+            .expect("an answer");
+        assert!(
+            status.db_size < 8 << 20,
+            "{} of {long} are left",
+            status.db_size
+        );
+        for key in ["0001", "0799", "beside-0049"] {
+            let answer = writer.range(&api::get(key)).expect("an answer");
+            assert_eq!(answer.count, 1, "{key}");
+        }
+    }
+    let process = Process::start(process.kill());
+    let mut client = Client::connect(process.client_addr()).expect("a listener");
+    assert_eq!(client.range(&api::get("0799")).expect("an answer").count, 1);
     process.stop();
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::mover::Moves;
 use super::{Damage, Seal};
 use crate::boot::meta as log_meta;
 use crate::index::Index;
@@ -16,8 +17,20 @@ use crate::types::Budget;
 /// which wait in memory to be written, take some megabytes.
 const SWEPT_COUNT_MAX: usize = 20_000;
 
+/// What happens to a key of a bucket other than `key`.
+#[derive(Debug)]
+enum Change {
+    Put(Bytes),
+    Delete,
+    /// Its leaf is moved.
+    Touch,
+}
+
 /// Changes of the buckets other than `key`: the last one of each key counts.
-type Records = BTreeMap<(Bucket, Bytes), Option<Bytes>>;
+type Records = BTreeMap<(Bucket, Bytes), Change>;
+
+/// What moving a leaf counts for: some ten elements are copied.
+const TOUCH_COST: usize = 8;
 
 #[derive(Debug)]
 enum Stage {
@@ -25,10 +38,12 @@ enum Stage {
     Sweeping {
         left: usize,
     },
+    /// So does what only moves.
+    Moving(Moves),
     Pairs {
         next: TailPosition,
     },
-    Records(std::collections::btree_map::IntoIter<(Bucket, Bytes), Option<Bytes>>),
+    Records(std::collections::btree_map::IntoIter<(Bucket, Bytes), Change>),
 }
 
 /// See the module text.
@@ -36,6 +51,8 @@ enum Stage {
 pub(super) struct Feed {
     stage: Stage,
     first: TailPosition,
+    /// In bucket `key`.
+    moves: Moves,
     records: Records,
     ends_sweep: bool,
     /// A bug for the simulator to find.
@@ -44,11 +61,17 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Of the tail from `first` on.
-    pub(super) fn new(seal: &Seal, first: TailPosition) -> Self {
+    /// Of the tail from `first` on, and of leaves to be moved.
+    pub(super) fn new(seal: &Seal, first: TailPosition, moves: Moves) -> Self {
         let mut records = Records::new();
+        let (moves, others): (Moves, Moves) = moves
+            .into_iter()
+            .partition(|(bucket, _)| *bucket == Bucket::Key);
+        for (bucket, key) in others {
+            records.insert((bucket, Bytes::from(key)), Change::Touch);
+        }
         let mut put = |key: &'static [u8], value: Bytes| {
-            records.insert((Bucket::Meta, Bytes::from_static(key)), Some(value));
+            records.insert((Bucket::Meta, Bytes::from_static(key)), Change::Put(value));
         };
         let number = |number| Bytes::copy_from_slice(&log_meta::encode_number(number));
         put(log_meta::CONSISTENT_INDEX, number(seal.index.0));
@@ -62,6 +85,7 @@ impl Feed {
                 left: SWEPT_COUNT_MAX,
             },
             first,
+            moves,
             records,
             ends_sweep: false,
             #[cfg(feature = "sabotage")]
@@ -105,8 +129,18 @@ impl Feed {
                 if self.ends_sweep {
                     let key = Bytes::from_static(meta::FINISHED_COMPACT_REV);
                     let value = meta_revision(sweep.revision());
-                    self.records.insert((Bucket::Meta, key), Some(value));
+                    self.records.insert((Bucket::Meta, key), Change::Put(value));
                 } else if *left > 0 {
+                    return Ok(false);
+                }
+            }
+            self.stage = Stage::Moving(std::mem::take(&mut self.moves));
+        }
+        if let Stage::Moving(moves) = &mut self.stage {
+            while let Some((bucket, key)) = moves.pop_front() {
+                store.touch(bucket, &key)?;
+                budget.spend(TOUCH_COST);
+                if budget.is_spent() {
                     return Ok(false);
                 }
             }
@@ -136,8 +170,9 @@ impl Feed {
                     return Ok(true);
                 };
                 match value {
-                    Some(value) => store.put(bucket, &key, &value)?,
-                    None => drop(store.delete(bucket, &key)?),
+                    Change::Put(value) => store.put(bucket, &key, &value)?,
+                    Change::Delete => drop(store.delete(bucket, &key)?),
+                    Change::Touch => store.touch(bucket, &key)?,
                 }
                 budget.spend(1);
             }
@@ -158,7 +193,8 @@ fn take(mutation: &Mutation, store: &mut Store, records: &mut Records) -> Result
         }
         Mutation::Record(record) => {
             let key = (record.bucket, record.key.clone());
-            records.insert(key, record.value.clone());
+            let change = record.value.clone().map_or(Change::Delete, Change::Put);
+            records.insert(key, change);
         }
     }
     Ok(())

@@ -20,6 +20,7 @@
 mod damage;
 mod feed;
 mod image;
+mod mover;
 mod pairs;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -41,6 +42,7 @@ use crate::types::{Budget, LogIndex, Term};
 use crate::wal::IoFault;
 use feed::Feed;
 use image::Images;
+use mover::{Mover, Moves};
 
 /// What a checkpoint is to say about the log: where the state stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub struct Backend {
     /// The newest commit such that no View reaches an older one.
     releasable: u64,
     images: Images,
+    /// A defragmentation in progress.
+    mover: Option<Mover>,
     /// Everything before it may be forgotten by the tail.
     forgettable: TailPosition,
     /// The tail's sums when the newest installed checkpoint was sealed.
@@ -151,6 +155,7 @@ impl Backend {
             leaving: VecDeque::new(),
             releasable: 0,
             images: Images::default(),
+            mover: None,
             forgettable: TailPosition::default(),
             stored_size: TailSize::default(),
             forgotten_size: TailSize::default(),
@@ -178,6 +183,16 @@ impl Backend {
     /// Where bucket `key` begins for states that are published now.
     pub(crate) fn tree(&self) -> Tree {
         self.tree
+    }
+
+    /// Begins a defragmentation, unless one is in progress: the next checkpoints move pages, then cut the file.
+    pub(crate) fn defragment(&mut self) {
+        self.mover.get_or_insert_default();
+    }
+
+    /// True until the last of these checkpoints is installed.
+    pub(crate) fn is_defragmenting(&self) -> bool {
+        self.mover.is_some()
     }
 
     /// The newest durable commit, which stays in the file while the answer or a clone of it lives. `None` before the first.
@@ -230,8 +245,22 @@ impl Backend {
     pub(crate) fn begin(&mut self, seal: Seal, kv: &Kv, tail: &Tail, stores_freelist: bool) {
         assert!(self.is_idle(), "one checkpoint at a time");
         let due = kv.compactor().wants_store();
+        let sweeps = due.is_some_and(|revision| self.stored_revision >= revision);
+        // Both go through bucket `key` from its beginning; moving can wait.
+        let moves = match &mut self.mover {
+            Some(mover) if !sweeps => mover.next(&self.store),
+            _ => Ok(Moves::new()),
+        };
+        let moves = moves.unwrap_or_else(|damage| {
+            // The member stops when it looks at the file next.
+            self.file.fail(damage);
+            Moves::new()
+        });
         self.store.begin();
-        let feed = Feed::new(&seal, tail.view().first());
+        if self.mover.is_some() {
+            self.store.shrink();
+        }
+        let feed = Feed::new(&seal, tail.view().first(), moves);
         #[cfg(feature = "sabotage")]
         let feed = match self.sabotage {
             Some(crate::view::Sabotage::LoseLeases) => feed.without_leases(),
@@ -242,7 +271,7 @@ impl Backend {
             end: tail.end(),
             size: tail.size(),
             revision: kv.revision(),
-            sweeps: due.is_some_and(|revision| self.stored_revision >= revision),
+            sweeps,
             ends_sweep: false,
             stores_freelist,
         };
@@ -324,6 +353,9 @@ impl Backend {
             first: sealed.end,
             size: sealed.size,
         });
+        if self.mover.as_ref().is_some_and(Mover::is_done) {
+            self.mover = None;
+        }
         self.stored_size = sealed.size;
         self.stored_revision = sealed.revision;
         self.checkpoint = Checkpoint {

@@ -43,6 +43,7 @@ impl TestDisk {
             StoreOp::Grow { len } => self.0.grow(*len),
             StoreOp::Write { offset, bytes } => self.0.write(*offset, bytes),
             StoreOp::Sync => {}
+            StoreOp::Cut { len } => self.0.cut(*len),
         }
         Ok(())
     }

@@ -164,6 +164,7 @@ impl Node {
         let is_closing = self.saving.is_closing && (unsaved || !self.saving.is_closed);
         let is_wanted = self.state.checkpoint().index < self.saving.wanted;
         is_old
+            || (self.state.is_defragmenting() && !self.saving.is_closing)
             || is_wanted
             || is_closing
             || self.state.unsaved_bytes() >= options.unsaved_bytes_max
@@ -332,6 +333,16 @@ impl Node {
     pub fn want_checkpoint(&mut self) -> u64 {
         self.saving.wanted = self.state.applied_index();
         self.saving.wanted.0
+    }
+
+    /// Command: moves what lies far behind in the store's file to the front and cuts the file, in checkpoints that follow each
+    /// other; until [`Node::is_defragmenting`] is false.
+    pub fn defragment(&mut self) {
+        self.state.defragment();
+    }
+
+    pub fn is_defragmenting(&self) -> bool {
+        self.state.is_defragmenting()
     }
 
     /// The store as the newest checkpoint left it, kept as long as the answer lives; `None` before the first.

@@ -464,6 +464,16 @@ impl State {
         self.backend.retry_claim();
     }
 
+    /// Begins a defragmentation of the store; see [`State::is_defragmenting`].
+    pub fn defragment(&mut self) {
+        self.backend.defragment();
+    }
+
+    /// True while checkpoints are wanted for a defragmentation.
+    pub fn is_defragmenting(&self) -> bool {
+        self.backend.is_defragmenting()
+    }
+
     /// The newest durable commit of the store, kept as long as the answer lives; `None` before the first.
     pub fn store_image(&mut self) -> Option<StoreImage> {
         self.backend.image()

@@ -22,6 +22,7 @@ use crate::wal::IoFault;
 
 use super::build::Fill;
 use super::damage::{DamageKind, OpenError, StoreDamage};
+use super::high::Search;
 use super::io::{CommitState, StoreIo, StoreTicket};
 use super::open;
 use super::page::{
@@ -34,6 +35,9 @@ use super::scan::Scan;
 use super::space::{Runs, Space};
 use super::writing::{Outcome, Writing};
 use super::{BUCKETS, Pages};
+
+/// Free pages that a file may have however small it is.
+const SPARE_PAGES: u64 = 256;
 
 /// What is open between `begin` and `seal`.
 #[derive(Debug, Default)]
@@ -61,6 +65,8 @@ pub struct Store {
     /// Pages that the last durable commit's tree does not reach.
     unused_pages: u64,
     state: CommitState,
+    /// The open commit is to end with the file cut.
+    is_shrinking: bool,
     changes: Changes,
     writing: Option<Writing>,
     next_ticket: u64,
@@ -113,6 +119,7 @@ impl Store {
             scan: None,
             unused_pages: 0,
             state: CommitState::Idle,
+            is_shrinking: false,
             changes: Changes::default(),
             writing: None,
             next_ticket: 0,
@@ -239,6 +246,49 @@ impl Store {
         self.change(bucket, |rewrite, ground| rewrite.delete(ground, key))
     }
 
+    /// Command: rewrites the leaf that covers `key`, and the pages on the way to it, though nothing is changed: they go where
+    /// there is room nearer to the beginning. Order as for [`Store::put`].
+    ///
+    /// # Errors
+    /// As for [`Store::put`].
+    pub fn touch(&mut self, bucket: Bucket, key: &[u8]) -> Result<(), StoreDamage> {
+        self.change(bucket, |rewrite, ground| rewrite.touch(ground, key))
+    }
+
+    /// Command: the open commit ends with the file cut behind its last page, and the former commit's.
+    pub fn shrink(&mut self) {
+        assert_eq!(self.state, CommitState::Open, "no commit is open");
+        self.is_shrinking = true;
+        self.space.pack();
+    }
+
+    /// Keys behind `after`, at most `count_max` and ascending, whose leaf, or a branch above it, lies at or behind the page
+    /// that the file would end with if it had few free pages. Of the last durable commit.
+    ///
+    /// # Errors
+    /// A page on the way is damaged.
+    pub fn high_pages(
+        &self,
+        bucket: Bucket,
+        after: &[u8],
+        count_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreDamage> {
+        let used = self.meta.high_water - self.unused_pages;
+        // Each commit needs new pages before it can do without the old ones.
+        let limit = PageNo(used + used / 64 + SPARE_PAGES);
+        let mut search = Search {
+            pages: &*self.pages,
+            page_size: self.meta.page_size,
+            limit,
+            count_max,
+            found: Vec::new(),
+        };
+        if limit.0 < self.meta.high_water {
+            search.run(self.tree(bucket), after)?;
+        }
+        Ok(search.found)
+    }
+
     fn change<T>(
         &mut self,
         bucket: Bucket,
@@ -311,6 +361,7 @@ impl Store {
             self.make_missing_buckets()?;
         }
         let root = self.rewrite_root()?;
+        self.space.trim();
         let freelist = self.rewrite_freelist(stores_freelist)?;
         // The next page in turn is the older one's, unless another program put the newer meta page where it does not
         // belong.
@@ -332,7 +383,11 @@ impl Store {
             None => 0..=1,
         };
         let pages = std::mem::take(&mut self.changes.fresh).into_pages();
-        self.writing = Some(Writing::new(meta, slots, pages, self.file_len));
+        let mut writing = Writing::new(meta, slots, pages, self.file_len);
+        if std::mem::take(&mut self.is_shrinking) {
+            writing.cut_behind(&self.meta, self.file_len);
+        }
+        self.writing = Some(writing);
         self.state = CommitState::Writing;
         Ok(())
     }
@@ -432,6 +487,10 @@ impl Store {
             Outcome::NoRoom => self.state = CommitState::ClaimFailed,
             Outcome::Failed => self.state = CommitState::Failed,
             Outcome::Durable => self.on_durable(),
+            Outcome::Cut { len } => {
+                self.file_len = len;
+                self.on_durable();
+            }
         }
     }
 

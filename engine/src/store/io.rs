@@ -26,6 +26,8 @@ pub enum StoreOp {
     Write { offset: u64, bytes: Bytes },
     /// fdatasync.
     Sync,
+    /// Make the file shorter, to `len` bytes. [`Pages`](super::Pages) gives none behind it any more. Failing costs space only.
+    Cut { len: u64 },
 }
 
 /// What a [`Store`](super::Store) is at.

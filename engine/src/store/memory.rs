@@ -111,6 +111,15 @@ impl MemoryPages {
         self.len.fetch_max(len, Ordering::AcqRel);
     }
 
+    /// Makes the file shorter. Should it grow again, zeros are there.
+    pub fn cut(&self, len: u64) {
+        let cut_len = self.len().saturating_sub(len);
+        if cut_len > 0 {
+            self.write(len, &vec![0; cut_len as usize]);
+            self.len.store(len, Ordering::Release);
+        }
+    }
+
     /// Overwrites within the file.
     pub fn write(&self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;

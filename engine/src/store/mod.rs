@@ -14,6 +14,7 @@
 //!   space    which pages are free, and when                   build    elements gathered into pages
 //!   rewrite  one tree with ascending changes merged in        commit   a commit from begin to its last sync
 //!   open     which meta page counts                           scan     the free pages, if no list of them is stored
+//!   high     which pages lie too far behind in the file
 //!   check    the whole file, for tests and tools              memory   a file in memory, for tests and the simulator
 //! ```
 //!
@@ -33,12 +34,14 @@
 //! [`Store`] is the writer and lives on the log shard. [`TreeReader`] runs anywhere. Nothing here opens a file: reading
 //! goes through [`Pages`], writing is handed out as [`StoreIo`].
 //!
-//! Left out: taking unused pages off the end of the file (defragmentation). `docs/format.md` has the bytes.
+//! A commit whose last pages are free ends before them. The file is cut to that when it was asked for
+//! ([`Store::shrink`]), once no meta page leads behind the cut. `docs/format.md` has the bytes.
 
 mod build;
 mod check;
 mod commit;
 mod damage;
+mod high;
 mod io;
 mod memory;
 mod node;

@@ -249,6 +249,18 @@ impl Rewrite {
         Ok(found)
     }
 
+    /// Rewrites the leaf that covers `key`. Order as for `put`.
+    ///
+    /// # Errors
+    /// Pages on the way are damaged.
+    pub(super) fn touch(&mut self, ground: &mut Ground<'_>, key: &[u8]) -> Result<(), StoreDamage> {
+        self.check_order(key);
+        self.move_on(ground, Some(key))?;
+        self.carry_below(ground.pages, ground.space.page_size(), key)?;
+        self.spill(ground, 0);
+        Ok(())
+    }
+
     /// Makes pages of all that is left, and says where the new tree begins.
     ///
     /// # Errors

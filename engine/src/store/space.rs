@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::damage::{DamageKind, StoreDamage};
 use super::page::PageNo;
 
+/// Runs at the beginning of the file that are looked at before one anywhere is taken.
+const LOW_RUNS: usize = 64;
+
 /// Disjoint runs of pages, with neighbours joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Runs {
@@ -83,13 +86,36 @@ impl Runs {
             let (run_len, start) = *self.by_len.range((len, 0)..).next()?;
             (start, run_len)
         };
+        self.take_from(start, run_len, len);
+        Some(start)
+    }
+
+    /// The same, from one of the first runs that is long enough.
+    fn take_low(&mut self, len: u64) -> Option<u64> {
+        let fits = |(_, run_len): &(u64, u64)| *run_len >= len;
+        let (start, run_len) = self.iter().take(LOW_RUNS).find(fits)?;
+        self.take_from(start, run_len, len);
+        Some(start)
+    }
+
+    fn take_from(&mut self, start: u64, run_len: u64, len: u64) {
         self.remove(start, run_len);
         if run_len > len {
             self.by_start.insert(start + len, run_len - len);
             self.by_len.insert((run_len - len, start + len));
         }
         self.count -= len;
-        Some(start)
+    }
+
+    /// How long the run is that ends with `limit`.
+    fn ends_with(&self, limit: u64) -> Option<u64> {
+        let (start, len) = self.before(limit)?;
+        (start + len == limit).then_some(len)
+    }
+
+    fn cut_off(&mut self, start: u64, len: u64) {
+        self.remove(start, len);
+        self.count -= len;
     }
 
     fn before(&self, start: u64) -> Option<(u64, u64)> {
@@ -118,6 +144,8 @@ pub(super) struct Space {
     leaving: Runs,
     /// No pin reaches roots older than this commit.
     released: u64,
+    /// The open commit is to make the end of the file free: runs too are taken from the front.
+    is_packing: bool,
 }
 
 impl Space {
@@ -134,6 +162,7 @@ impl Space {
             pending: BTreeMap::new(),
             leaving: Runs::default(),
             released: 0,
+            is_packing: false,
         }
     }
 
@@ -165,12 +194,29 @@ impl Space {
 
     /// Pages that follow each other, for the open commit to write.
     pub(super) fn allocate(&mut self, len: u64) -> PageNo {
-        if let Some(start) = self.free.take(len) {
+        let low = match self.is_packing {
+            true => self.free.take_low(len),
+            false => None,
+        };
+        if let Some(start) = low.or_else(|| self.free.take(len)) {
             return PageNo(start);
         }
         let start = self.high_water;
         self.high_water += len;
         PageNo(start)
+    }
+
+    /// Command: the open commit takes what is nearest to the beginning.
+    pub(super) fn pack(&mut self) {
+        self.is_packing = true;
+    }
+
+    /// Command: free pages at the end are no part of the file any more.
+    pub(super) fn trim(&mut self) {
+        while let Some(len) = self.free.ends_with(self.high_water) {
+            self.high_water -= len;
+            self.free.cut_off(self.high_water, len);
+        }
     }
 
     /// Pages that the open commit allocated and has no use for after all.
@@ -214,6 +260,7 @@ impl Space {
 
     /// Command: the next commit begins, and the last one was `newest`.
     pub(super) fn begin(&mut self, newest: u64) {
+        self.is_packing = false;
         let limit = newest.min(self.released.saturating_add(1));
         let kept = self.pending.split_off(&limit);
         for runs in std::mem::replace(&mut self.pending, kept).into_values() {
@@ -304,6 +351,23 @@ mod tests {
             [7, 8],
             "of commits 7 and 8"
         );
+    }
+
+    #[test]
+    fn free_pages_at_the_end_go_and_others_hold_it() {
+        let mut space = Space::new(4096, 100, runs(&[(10, 5), (90, 10)]));
+        space.trim();
+        assert_eq!((space.high_water(), space.unused()), (90, 5));
+        space.begin(4);
+        space.retire(PageNo(89), 1).expect("in range");
+        space.on_committed(5);
+        space.trim();
+        assert_eq!(space.high_water(), 90, "a reader may still be there");
+        space.on_released(5);
+        space.begin(6);
+        space.trim();
+        assert_eq!(space.high_water(), 89);
+        assert_eq!(space.allocate(6), PageNo(89));
     }
 
     #[test]

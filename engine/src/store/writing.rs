@@ -1,7 +1,7 @@
 //! The bytes of a sealed commit on their way to the disk.
 //!
 //! ```text
-//!   Grow (if needed) -> pages, up to two pieces at a time -> Sync -> meta page -> Sync
+//!   Grow (if needed) -> pages, up to two pieces at a time -> Sync -> meta page -> Sync -> Cut (if asked for)
 //! ```
 //!
 //! The meta page is written only when everything it names is durable, over the older meta page. A crash before it is
@@ -28,6 +28,7 @@ enum Phase {
     SyncPages,
     Meta,
     SyncMeta,
+    Cut { len: u64 },
     Done,
 }
 
@@ -40,6 +41,10 @@ pub(super) enum Outcome {
         len: u64,
     },
     Durable,
+    /// Durable, and the file has this length now.
+    Cut {
+        len: u64,
+    },
     NoRoom,
     Failed,
 }
@@ -50,6 +55,8 @@ pub(super) struct Writing {
     meta: Meta,
     meta_offset: u64,
     meta_bytes: Bytes,
+    /// The length that the file is to be cut to.
+    cut: Option<u64>,
     /// Not handed out yet.
     pages: BTreeMap<u64, Vec<u8>>,
     /// The rest of a page with many overflow pages, and where it goes.
@@ -82,11 +89,21 @@ impl Writing {
             meta,
             meta_offset,
             meta_bytes,
+            cut: None,
             pages,
             rest: None,
             in_flight: BTreeSet::new(),
             is_asked: false,
         }
+    }
+
+    /// Command: cuts the file, of `file_len` bytes, at the end; `former` is the commit that the other meta page leads to,
+    /// which is the way back if this one cannot be read.
+    pub(super) fn cut_behind(&mut self, former: &Meta, file_len: u64) {
+        let high_water = self.meta.high_water.max(former.high_water);
+        // Room for the next commits, or the file would be enlarged at once.
+        let len = high_water * u64::from(self.meta.page_size) + GROW_STEP_BYTES;
+        self.cut = (len < file_len).then_some(len);
     }
 
     /// The meta page that this ends with.
@@ -115,6 +132,7 @@ impl Writing {
             match self.phase {
                 Phase::Grow { len } => StoreOp::Grow { len },
                 Phase::SyncPages | Phase::SyncMeta => StoreOp::Sync,
+                Phase::Cut { len } => StoreOp::Cut { len },
                 Phase::Meta => StoreOp::Write {
                     offset: self.meta_offset,
                     bytes: self.meta_bytes.clone(),
@@ -134,6 +152,14 @@ impl Writing {
         );
         match (self.phase, is_ok) {
             (Phase::Grow { .. }, false) => Outcome::NoRoom,
+            (Phase::Cut { .. }, false) => {
+                self.go_to(Phase::Done);
+                Outcome::Durable
+            }
+            (Phase::Cut { len }, true) => {
+                self.go_to(Phase::Done);
+                Outcome::Cut { len }
+            }
             (_, false) => Outcome::Failed,
             (Phase::Grow { len }, true) => {
                 self.go_to(first_phase(&self.pages));
@@ -153,10 +179,16 @@ impl Writing {
                 self.go_to(Phase::SyncMeta);
                 Outcome::GoOn
             }
-            (Phase::SyncMeta | Phase::Done, true) => {
-                self.go_to(Phase::Done);
-                Outcome::Durable
-            }
+            (Phase::SyncMeta | Phase::Done, true) => match self.cut.take() {
+                Some(len) => {
+                    self.go_to(Phase::Cut { len });
+                    Outcome::GoOn
+                }
+                None => {
+                    self.go_to(Phase::Done);
+                    Outcome::Durable
+                }
+            },
         }
     }
 

@@ -50,5 +50,5 @@ fn a_commit_writes_what_it_touches() {
     let len = large.store.file_bytes();
     written(&mut large, &puts(2_000_000..2_000_001));
     written(&mut large, &puts(2_000_001..2_020_000));
-    assert_eq!(large.store.file_bytes(), len);
+    assert!(large.store.file_bytes() <= len);
 }

@@ -56,8 +56,12 @@ fn run(seed: u64) {
     let mut has_commit = false;
     for _ in 0..12 {
         let before = without_empty(&world.model);
-        let changes = batch(&mut rng, &world.model, &mut next);
-        world.change(&changes);
+        if has_commit && rng.one_in(3) {
+            world.begin_moves(100);
+        } else {
+            let changes = batch(&mut rng, &world.model, &mut next);
+            world.change(&changes);
+        }
         world.store.seal(rng.one_in(3)).unwrap();
         let after = without_empty(&world.model);
         let is_done = if rng.one_in(2) {

@@ -21,6 +21,8 @@ pub(crate) struct Disk {
     /// Up to the last byte that was ever written.
     durable: Vec<u8>,
     durable_len: u64,
+    /// What it was cut to since the last sync.
+    cut_len: Option<u64>,
     /// Contents since the last sync of each sector written since, oldest first.
     pending: BTreeMap<usize, Vec<[u8; SECTOR]>>,
     pub(crate) written_bytes: u64,
@@ -37,6 +39,7 @@ impl Disk {
         now.grow(len);
         Disk {
             durable_len: now.len(),
+            cut_len: None,
             now: Arc::new(now),
             durable: content.to_vec(),
             pending: BTreeMap::new(),
@@ -67,6 +70,11 @@ impl Disk {
                 }
             }
             StoreOp::Sync => self.sync(),
+            StoreOp::Cut { len } => {
+                assert!(self.pending.is_empty(), "cut before all is synced");
+                self.now.cut(*len);
+                self.cut_len = Some(*len);
+            }
         }
     }
 
@@ -75,6 +83,7 @@ impl Disk {
             self.keep(sector, contents.last().unwrap());
         }
         self.durable_len = self.now.len();
+        self.cut_len = None;
     }
 
     fn keep(&mut self, sector: usize, content: &[u8; SECTOR]) {
@@ -87,7 +96,13 @@ impl Disk {
 
     /// What a power cut leaves.
     pub(crate) fn crash(mut self, rng: &mut Rng) -> Disk {
-        let grown = self.now.len() - self.durable_len;
+        if let Some(len) = self.cut_len.take()
+            && rng.one_in(2)
+        {
+            self.durable_len = self.durable_len.min(len);
+            self.durable.truncate(len as usize);
+        }
+        let grown = self.now.len().saturating_sub(self.durable_len);
         if grown > 0 {
             self.durable_len += if rng.one_in(2) {
                 grown

@@ -8,9 +8,9 @@ use engine::mvcc::{HashKv, HashRun, RequestError};
 use engine::types::Budget;
 use net::grpc::{Code, Status};
 use proto::etcdserverpb::{
-    AlarmRequest, AlarmType, DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest,
-    HashResponse, InternalRaftRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest,
-    StatusResponse,
+    AlarmRequest, AlarmType, DefragmentRequest, DowngradeInfo, HashKvRequest, HashKvResponse,
+    HashRequest, HashResponse, InternalRaftRequest, MoveLeaderRequest, MoveLeaderResponse,
+    StatusRequest, StatusResponse,
 };
 use proto::health::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -128,6 +128,11 @@ async fn hash_image(shard: &Shard) -> Result<Bytes, Status> {
         }
         driver::yield_now().await;
     }
+}
+
+/// Answered when the file is as small as it gets; everything else goes on meanwhile.
+pub(crate) fn defragment(log: &Rc<LogShard>, _request: DefragmentRequest, reply: NodeReply) {
+    log.defragment(reply);
 }
 
 /// With one voter there is nobody to move to but the leader itself, which is there at once.

@@ -114,6 +114,7 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         | Served::MemberList
         | Served::Alarm
         | Served::Status
+        | Served::Defragment
         | Served::MoveLeader
         | Served::HashKv => shard.call_node(payload, reply),
     }
@@ -153,6 +154,7 @@ pub(crate) fn serve_by_node(
         Some(Served::MemberList) => here!(cluster::member_list),
         Some(Served::Alarm) => here!(maintenance::alarm),
         Some(Served::Status) => here!(maintenance::status),
+        Some(Served::Defragment) => here!(maintenance::defragment),
         Some(Served::MoveLeader) => here!(maintenance::move_leader),
         Some(Served::HashKv) => here!(maintenance::hash_kv),
         // `dispatch` serves these where their connection is.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use driver::Notify;
 use engine::mvcc::{AutoCompaction, RequestError};
 use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
@@ -58,6 +59,8 @@ pub(crate) struct LogShard {
     /// Keep-alives of leases that are on their way out, or in.
     renewals: RefCell<Vec<Renewals>>,
     images: RefCell<ImageWaiters>,
+    /// Who waits for the end of a defragmentation.
+    defragmenting: RefCell<Vec<NodeReply>>,
     auto_compaction: RefCell<Option<AutoCompaction>>,
     wake: Notify,
     pace: Pace,
@@ -94,6 +97,7 @@ impl LogShard {
             reads: RefCell::new(BTreeMap::new()),
             renewals: RefCell::default(),
             images: RefCell::default(),
+            defragmenting: RefCell::default(),
             auto_compaction: RefCell::new(auto_compaction),
             wake: Notify::new(),
             pace: Pace::new(),
@@ -238,6 +242,21 @@ impl LogShard {
         self.wake.notify();
     }
 
+    /// Defragments the store and answers when that is done. Who asks meanwhile waits for the same.
+    pub(crate) fn defragment(&self, reply: NodeReply) {
+        self.with_node_mut(Node::defragment);
+        self.defragmenting.borrow_mut().push(reply);
+    }
+
+    fn answer_defragmented(&self) {
+        if self.defragmenting.borrow().is_empty() || self.node.borrow().is_defragmenting() {
+            return;
+        }
+        for reply in self.defragmenting.take() {
+            reply.finish(Ok(Bytes::new()));
+        }
+    }
+
     fn answer_images(&self) {
         if self.images.borrow().is_empty() {
             return;
@@ -324,6 +343,7 @@ impl LogShard {
         self.start_disk_work();
         self.answer_images();
         self.tell_new_view();
+        self.answer_defragmented();
         for _ in 0..EVENTS_MAX {
             let event = self.node.borrow_mut().poll_event();
             match event {
@@ -612,6 +632,9 @@ impl LogShard {
         }
         for renewals in self.renewals.take() {
             renewals.refuse(FrontError::Stopped);
+        }
+        for reply in self.defragmenting.take() {
+            reply.finish(Err(FrontError::Stopped.status()));
         }
         for waiter in self.images.borrow_mut().drain() {
             waiter.finish(Err(FrontError::Stopped));

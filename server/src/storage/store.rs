@@ -238,6 +238,7 @@ impl StoreDisk {
             StoreOp::Grow { len } => ("claim", true, self.grow(len).await),
             StoreOp::Write { offset, bytes } => ("write", false, self.write(offset, bytes).await),
             StoreOp::Sync => ("sync", false, self.sync().await),
+            StoreOp::Cut { len } => ("cut", true, self.cut(len).await),
         };
         let result = result.map_err(|error| {
             self.report(operation, is_survivable, &error);
@@ -253,7 +254,7 @@ impl StoreDisk {
         let error = error.to_string();
         if is_survivable {
             logging::warn!(
-                "cannot claim space for the database; trying again",
+                "cannot change the length of the database; trying again",
                 "operation" => operation,
                 "path" => path,
                 "error" => error
@@ -282,6 +283,24 @@ impl StoreDisk {
         }
         claim(file, len).await?;
         map.set_len(len)
+    }
+
+    /// Gives what is behind `len` back to the file system. No reader is led there any more.
+    ///
+    /// # Errors
+    /// What the kernel says; the file has its old length then.
+    pub(super) async fn cut(&self, len: u64) -> io::Result<()> {
+        let Inner { file, map, .. } = &*self.0;
+        let before = map.len();
+        if len >= before {
+            return Ok(());
+        }
+        map.set_len(len)?;
+        let cut = file.set_len(len).await;
+        if cut.is_err() {
+            map.set_len(before)?;
+        }
+        cut
     }
 
     /// Writes whole blocks within what was claimed. They are on their way to the disk, not yet durable.

@@ -61,6 +61,15 @@ impl StoreFile {
         self.wrote_meta = offset < PAGES_AT;
     }
 
+    /// A power cut leaves the old length or the new one; what was behind is lost either way.
+    fn cut(&mut self, len: u64) {
+        assert!(self.file.pending.is_empty(), "cut before all is synced");
+        self.len = len;
+        self.map.cut(len);
+        self.file.now.truncate(len as usize);
+        self.file.durable.truncate(len as usize);
+    }
+
     fn sync(&mut self) {
         self.file.sync();
         self.durable_len = self.len;
@@ -155,6 +164,7 @@ impl SimDisk {
                 }
                 self.store.sync();
             }
+            StoreOp::Cut { len } => self.store.cut(*len),
         }
         Ok(())
     }
