@@ -65,6 +65,8 @@ pub struct Store {
     /// Pages that the last durable commit's tree does not reach.
     unused_pages: u64,
     state: CommitState,
+    /// The file was there, and no commit of this life has synced it yet.
+    is_found: bool,
     /// The open commit is to end with the file cut.
     is_shrinking: bool,
     changes: Changes,
@@ -100,6 +102,7 @@ impl Store {
             _ => Some(open::stored_freelist(&*pages, &meta)?),
         };
         let mut store = Store::new(pages, file_len, meta, Some(slot));
+        store.is_found = true;
         store.trees = store.read_trees()?;
         match free {
             Some(free) => store.on_free_known(free),
@@ -119,6 +122,7 @@ impl Store {
             scan: None,
             unused_pages: 0,
             state: CommitState::Idle,
+            is_found: false,
             is_shrinking: false,
             changes: Changes::default(),
             writing: None,
@@ -384,6 +388,9 @@ impl Store {
         };
         let pages = std::mem::take(&mut self.changes.fresh).into_pages();
         let mut writing = Writing::new(meta, slots, pages, self.file_len);
+        if std::mem::take(&mut self.is_found) {
+            writing.sync_found_first();
+        }
         if std::mem::take(&mut self.is_shrinking) {
             writing.cut_behind(&self.meta, self.file_len);
         }

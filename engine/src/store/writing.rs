@@ -1,7 +1,7 @@
 //! The bytes of a sealed commit on their way to the disk.
 //!
 //! ```text
-//!   Grow (if needed) -> pages, up to two pieces at a time -> Sync -> meta page -> Sync -> Cut (if asked for)
+//!   Sync (first commit of a life) -> Grow (if needed) -> pages, up to two pieces at a time -> Sync -> meta page -> Sync -> Cut (if asked for)
 //! ```
 //!
 //! The meta page is written only when everything it names is durable, over the older meta page. A crash before it is
@@ -23,12 +23,18 @@ const GROW_STEP_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Grow { len: u64 },
+    /// What a former life left may be in the kernel's memory only.
+    SyncFound,
+    Grow {
+        len: u64,
+    },
     Pages,
     SyncPages,
     Meta,
     SyncMeta,
-    Cut { len: u64 },
+    Cut {
+        len: u64,
+    },
     Done,
 }
 
@@ -52,6 +58,8 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Writing {
     phase: Phase,
+    /// What comes after [`Phase::SyncFound`].
+    behind_found: Phase,
     meta: Meta,
     meta_offset: u64,
     meta_bytes: Bytes,
@@ -86,6 +94,7 @@ impl Writing {
         let meta_bytes = meta_slots.flat_map(|slot| meta_page(meta, slot)).collect();
         Writing {
             phase,
+            behind_found: phase,
             meta,
             meta_offset,
             meta_bytes,
@@ -95,6 +104,13 @@ impl Writing {
             in_flight: BTreeSet::new(),
             is_asked: false,
         }
+    }
+
+    /// Command: first makes durable what the file held when it was opened. A process that was killed may have left a meta page
+    /// in the kernel's memory only; pages that just the older one leads to are written over by this commit, and a power cut
+    /// would go back to that one.
+    pub(super) fn sync_found_first(&mut self) {
+        self.phase = Phase::SyncFound;
     }
 
     /// Command: cuts the file, of `file_len` bytes, at the end; `former` is the commit that the other meta page leads to,
@@ -131,7 +147,7 @@ impl Writing {
             self.is_asked = true;
             match self.phase {
                 Phase::Grow { len } => StoreOp::Grow { len },
-                Phase::SyncPages | Phase::SyncMeta => StoreOp::Sync,
+                Phase::SyncFound | Phase::SyncPages | Phase::SyncMeta => StoreOp::Sync,
                 Phase::Cut { len } => StoreOp::Cut { len },
                 Phase::Meta => StoreOp::Write {
                     offset: self.meta_offset,
@@ -161,6 +177,11 @@ impl Writing {
                 Outcome::Cut { len }
             }
             (_, false) => Outcome::Failed,
+            (Phase::SyncFound, true) => {
+                let next = self.behind_found;
+                self.go_to(next);
+                Outcome::GoOn
+            }
             (Phase::Grow { len }, true) => {
                 self.go_to(first_phase(&self.pages));
                 Outcome::Grown { len }
