@@ -8,30 +8,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use engine::index::{Index, KeyRange, Version, twin};
+use engine::random::SplitMix64;
 use engine::tail::TailPosition;
 use engine::types::{LeaseId, Revision};
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, (self.next() % (i as u64 + 1)) as usize);
-        }
+fn shuffle<T>(items: &mut [T], random: &mut SplitMix64) {
+    for i in (1..items.len()).rev() {
+        items.swap(i, random.below(i as u64 + 1) as usize);
     }
 }
 
-fn keys(count: usize, random: &mut Random) -> Vec<Vec<u8>> {
-    let key = |i: usize, random: &mut Random| {
+fn keys(count: usize, random: &mut SplitMix64) -> Vec<Vec<u8>> {
+    let key = |i: usize, random: &mut SplitMix64| {
         let (namespace, suffix) = (i % 500, random.next() & 0xff_ffff_ffff);
         format!("/registry/pods/ns-{namespace:04}/pod-{suffix:010x}").into_bytes()
     };
@@ -117,10 +105,10 @@ fn main() {
     };
     let (count, seed) = (number(1_000_000), number(1));
     println!("keys {count}, seed {seed}");
-    let mut random = Random(seed as u64);
+    let mut random = SplitMix64(seed as u64);
     let keys = keys(count, &mut random);
     let mut order: Vec<usize> = (0..count).collect();
-    random.shuffle(&mut order);
+    shuffle(&mut order, &mut random);
 
     let mut index = Index::new();
     bench!("cow", index, |i: &mut Index| i.publish(b""), keys, order);

@@ -12,6 +12,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
+use engine::random::SplitMix64;
 use engine::store::{BUCKETS, MemoryPages, Pages, Store, StoreOp, TreeReader, check};
 use engine::tail::Bucket;
 use engine::types::{Budget, Revision};
@@ -20,8 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["write", path, seed] => write(path, seed.parse()?, false),
-        ["write", path, seed, "freelist"] => write(path, seed.parse()?, true),
+        ["write", path, seed] => write(path, SplitMix64(seed.parse()?), false),
+        ["write", path, seed, "freelist"] => write(path, SplitMix64(seed.parse()?), true),
         ["check", path] => {
             let (file, len) = load(path)?;
             println!("{:#?}", check(&file, len)?);
@@ -79,38 +80,29 @@ impl Written {
     }
 }
 
-/// splitmix64.
-fn next(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *seed;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn write(path: &str, mut seed: u64, stores_freelist: bool) -> Result<(), Box<dyn Error>> {
+fn write(path: &str, mut random: SplitMix64, stores_freelist: bool) -> Result<(), Box<dyn Error>> {
     let mut written = Written::new();
     let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let mut main = 1;
     for commit in 0..20_u64 {
         written.store.begin();
         for key in kept.keys().filter(|_| commit % 4 == 3) {
-            if !next(&mut seed).is_multiple_of(3) {
+            if !random.next().is_multiple_of(3) {
                 written.store.delete(Bucket::Key, key)?;
             }
         }
         if commit % 4 == 3 {
             kept.clear();
         }
-        for _ in 0..next(&mut seed) % 600 {
+        for _ in 0..random.next() % 600 {
             main += 1;
             let key = Revision::new(main, 0).to_bucket_key(false);
-            let value = pair(&mut seed, main);
+            let value = pair(&mut random, main);
             written.store.put(Bucket::Key, key.as_bytes(), &value)?;
             kept.insert(key.as_bytes().to_vec(), value);
         }
-        let leases: BTreeMap<_, _> = (0..next(&mut seed) % 100)
-            .map(|_| (next(&mut seed).to_be_bytes(), [0x10, 0x3c]))
+        let leases: BTreeMap<_, _> = (0..random.next() % 100)
+            .map(|_| (random.next().to_be_bytes(), [0x10, 0x3c]))
             .collect();
         for (id, lease) in &leases {
             written.store.put(Bucket::Lease, id, lease)?;
@@ -162,12 +154,12 @@ fn save(written: &Written, path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// An encoded `mvccpb.KeyValue`, now and then a large one.
-fn pair(seed: &mut u64, main: i64) -> Vec<u8> {
-    let key = format!("key{:04}", next(seed) % 1000);
-    let len = match next(seed) % 100 {
-        0 => next(seed) % 400_000,
-        1..10 => next(seed) % 5000,
-        _ => next(seed) % 300,
+fn pair(random: &mut SplitMix64, main: i64) -> Vec<u8> {
+    let key = format!("key{:04}", random.next() % 1000);
+    let len = match random.next() % 100 {
+        0 => random.next() % 400_000,
+        1..10 => random.next() % 5000,
+        _ => random.next() % 300,
     };
     let value = vec![b'v'; len as usize];
     let mut pair = vec![0x0a, key.len() as u8];
@@ -249,11 +241,11 @@ fn bench(puts: u64) -> Result<(), Box<dyn Error>> {
     let flat = Flat(written.file.to_bytes());
     let tree = written.store.tree(Bucket::Key);
     let reader = TreeReader::new(&flat, written.store.page_size(), tree);
-    let mut seed = 1;
+    let mut random = SplitMix64(1);
     const GETS: u64 = 1_000_000;
     let start = Instant::now();
     for _ in 0..GETS {
-        let key = Revision::new((next(&mut seed) % main) as i64 + 1, 0).to_bucket_key(false);
+        let key = Revision::new((random.next() % main) as i64 + 1, 0).to_bucket_key(false);
         assert!(reader.get(key.as_bytes())?.is_some());
     }
     let each = start.elapsed() / GETS as u32;

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod membership;
 pub mod mvcc;
 pub mod node;
+pub mod random;
 pub mod snap;
 pub mod state;
 pub mod store;

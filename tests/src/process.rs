@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client::Client;
 use crate::ports::free_addr;
 
 /// For a start, which may replay a log on a busy machine.
@@ -49,6 +50,12 @@ impl Options {
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.extra_args.push(arg.into());
         self
+    }
+
+    /// Two threads serve connections, in turns.
+    #[must_use]
+    pub fn two_shards(self) -> Self {
+        self.arg("--shards=2").arg("--shard-placement=spread")
     }
 
     #[must_use]
@@ -144,6 +151,14 @@ impl Process {
 
     pub fn client_addr(&self) -> SocketAddr {
         self.options.client_addr
+    }
+
+    /// Two clients; of [`Options::two_shards`], served by different ones.
+    ///
+    /// # Panics
+    /// If it does not listen.
+    pub fn connect_both(&self) -> [Client; 2] {
+        [(); 2].map(|()| Client::connect(self.client_addr()).expect("a listener"))
     }
 
     /// What to start it again with.

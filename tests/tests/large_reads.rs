@@ -42,7 +42,7 @@ impl Scene {
             .arg("--quota-backend-bytes=-1")
             .arg("--max-request-bytes=4194304");
         let process = Process::start(match is_etcore() {
-            true => options.arg("--shards=2").arg("--shard-placement=spread"),
+            true => options.two_shards(),
             false => options,
         });
         let connect = || Client::connect(process.client_addr()).expect("a listener");

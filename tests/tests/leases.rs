@@ -24,14 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WINDOW: usize = 512;
 
 fn options(dir: &TempDir) -> Options {
-    Options::new(dir.path().join("data"))
-        .arg("--shards=2")
-        .arg("--shard-placement=spread")
-}
-
-/// Two clients that are served by different shards.
-fn connect_both(process: &Process) -> [Client; 2] {
-    [(); 2].map(|()| Client::connect(process.client_addr()).expect("a listener"))
+    Options::new(dir.path().join("data")).two_shards()
 }
 
 fn time_to_live(client: &mut Client, id: i64) -> LeaseTimeToLiveResponse {
@@ -58,7 +51,7 @@ fn next(client: &mut Client, call: CallId) -> LeaseKeepAliveResponse {
 fn streams_answer_in_order_from_both_shards_and_end_with_the_client() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    for client in &mut connect_both(&process) {
+    for client in &mut process.connect_both() {
         let first = client.lease_grant(100, 0).expect("a lease");
         let second = client.lease_grant(5, 0).expect("a lease");
         let call = client.start(api::LEASE_KEEP_ALIVE).expect("a call");
@@ -92,7 +85,7 @@ fn streams_answer_in_order_from_both_shards_and_end_with_the_client() {
 fn a_lease_that_ran_out_takes_its_keys_along() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    let [mut client, mut other] = connect_both(&process);
+    let [mut client, mut other] = process.connect_both();
     let lease = client.lease_grant(1, 0).expect("a lease");
     assert_eq!(lease.ttl, 2, "the shortest");
     let request = PutRequest {
@@ -118,7 +111,7 @@ fn a_lease_that_ran_out_takes_its_keys_along() {
 fn a_list_names_the_soonest_first_and_a_restart_gives_the_time_again() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    let [mut client, mut other] = connect_both(&process);
+    let [mut client, mut other] = process.connect_both();
     for (id, ttl) in [(1, 300), (2, 100), (3, 200)] {
         client.lease_grant(ttl, id).expect("a lease");
     }
@@ -130,7 +123,7 @@ fn a_list_names_the_soonest_first_and_a_restart_gives_the_time_again() {
 
     let killed = process.kill();
     let process = Process::start(killed);
-    let [mut client, _] = connect_both(&process);
+    let [mut client, _] = process.connect_both();
     assert_eq!(list(&mut client), [2, 3, 1]);
     for (id, granted) in [(1, 300), (2, 100), (3, 200)] {
         let answer = time_to_live(&mut client, id);
@@ -151,7 +144,7 @@ fn a_list_names_the_soonest_first_and_a_restart_gives_the_time_again() {
 fn a_stop_ends_streams_at_once() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    let [mut client, mut other] = connect_both(&process);
+    let [mut client, mut other] = process.connect_both();
     let calls = [&mut client, &mut other].map(|client| {
         let call = client.start(api::LEASE_KEEP_ALIVE).expect("a call");
         client.send(call, &LeaseKeepAliveRequest { id: 7 });
@@ -176,7 +169,7 @@ fn a_stop_ends_streams_at_once() {
 fn a_crowd_that_ends_together_is_gone_soon_while_others_are_kept_alive() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    let [mut client, mut other] = connect_both(&process);
+    let [mut client, mut other] = process.connect_both();
     let count = env_number("ETCORE_STAMPEDE_LEASES", 20_000) as i64;
     other.lease_grant(3, 1).expect("a lease");
     let call = other.start(api::LEASE_KEEP_ALIVE).expect("a call");

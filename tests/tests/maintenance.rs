@@ -21,14 +21,7 @@ const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
 const BLOB_LEN: usize = 32 * 1024;
 
 fn options(dir: &TempDir) -> Options {
-    Options::new(dir.path().join("data"))
-        .arg("--shards=2")
-        .arg("--shard-placement=spread")
-}
-
-/// Two clients that are served by different shards.
-fn connect_both(process: &Process) -> [Client; 2] {
-    [(); 2].map(|()| Client::connect(process.client_addr()).expect("a listener"))
+    Options::new(dir.path().join("data")).two_shards()
 }
 
 /// The messages of a snapshot, with something else done between them.
@@ -65,7 +58,7 @@ fn file_of(messages: &[SnapshotResponse]) -> Vec<u8> {
 fn a_snapshot_under_writes_is_whole_on_both_shards() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    let mut clients = connect_both(&process);
+    let mut clients = process.connect_both();
     let mut writer = Client::connect(process.client_addr()).expect("a listener");
     let value = Bytes::from(vec![b'v'; 10_000]);
     for (round, client) in clients.iter_mut().enumerate() {
@@ -103,7 +96,7 @@ fn a_client_that_leaves_a_snapshot_costs_nothing() {
     for n in 0..100 {
         writer.put(format!("{n:04}"), &value).expect("put");
     }
-    for client in &mut connect_both(&process) {
+    for client in &mut process.connect_both() {
         let call = client.start(SNAPSHOT).expect("a call");
         client.send(call, &SnapshotRequest {});
         client.half_close(call);
@@ -123,7 +116,7 @@ fn the_hash_is_that_of_the_state_wherever_it_is_asked() {
     let hash = |client: &mut Client| -> HashResponse {
         client.unary(HASH, &HashRequest {}).expect("an answer")
     };
-    let [mut client, mut other] = connect_both(&process);
+    let [mut client, mut other] = process.connect_both();
     client.put("a", "1").expect("put");
     let first = hash(&mut client);
     assert_eq!(first.hash, hash(&mut other).hash);
@@ -136,7 +129,7 @@ fn the_hash_is_that_of_the_state_wherever_it_is_asked() {
         .delete_range(&api::delete("nothing"))
         .expect("an answer");
     let process = Process::start(process.stop());
-    let [mut client, _] = connect_both(&process);
+    let [mut client, _] = process.connect_both();
     assert_eq!(hash(&mut client).hash, before);
     process.stop();
 }
@@ -145,7 +138,7 @@ fn the_hash_is_that_of_the_state_wherever_it_is_asked() {
 fn the_lead_moves_to_voters_only() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    for client in &mut connect_both(&process) {
+    for client in &mut process.connect_both() {
         let status: StatusResponse = client
             .unary(api::STATUS, &StatusRequest {})
             .expect("an answer");
@@ -168,7 +161,7 @@ fn the_lead_moves_to_voters_only() {
 fn a_defragmentation_makes_the_file_small_while_puts_go_on() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = Process::start(options(&dir));
-    let mut clients = connect_both(&process);
+    let mut clients = process.connect_both();
     let mut writer = Client::connect(process.client_addr()).expect("a listener");
     let value = Bytes::from(vec![b'v'; 100_000]);
     let file = process.options().data_dir.join("member/snap/db");

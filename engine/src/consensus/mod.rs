@@ -20,6 +20,7 @@ mod entry;
 mod message;
 mod storage;
 
+use crate::random::SplitMix64;
 use proto::raftpb;
 use raft::eraftpb;
 use raft::{RawNode, StateRole};
@@ -315,20 +316,6 @@ impl Consensus {
             let drawn = self.election_ticks + (self.random.next() % span) as usize;
             self.raw.raft.set_randomized_election_timeout(drawn);
         }
-    }
-}
-
-/// A small seeded generator (Steele, Lea, Flood 2014): enough for timeouts, the same on every machine.
-#[derive(Clone, Debug)]
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -13,19 +13,15 @@ use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use super::*;
 use crate::backend::testing::TestDisk;
 use crate::mvcc::{RangeRun, RangeStream, RequestError, decode};
+use crate::random::SplitMix64;
 use crate::state::{Applied, Progress, State, StateOptions};
 use crate::types::{Budget, LogIndex, Term};
 
-/// SplitMix64.
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
+        self.0.below(limit)
     }
 
     /// Long enough that a few of them fill a page.
@@ -306,7 +302,7 @@ fn check_run(reader: &mut ViewReader, history: &History, random: &mut Random) {
 }
 
 fn read(mut reader: ViewReader, history: &History, is_done: &AtomicBool, seed: u64) {
-    let (mut random, mut newest) = (Random(seed), 0);
+    let (mut random, mut newest) = (Random(SplitMix64(seed)), 0);
     let mut is_last = false;
     while !is_last {
         is_last = is_done.load(Ordering::Acquire);
@@ -333,7 +329,7 @@ fn readers_on_other_threads_see_whole_states_only() {
                 let is_done = &is_done;
                 scope.spawn(move || read(reader, &history, is_done, 100 * seed + number));
             }
-            let mut random = Random(seed);
+            let mut random = Random(SplitMix64(seed));
             // A panic here must end the readers, too.
             let _end = OnDrop(&is_done);
             (0..STEPS).for_each(|_| writer.step(&mut random));
@@ -499,7 +495,7 @@ fn a_long_pin_keeps_its_state() {
     let mut writer = filled(500);
     let stay = writer.reader().stay();
     let before = stay.view().range(&everything(0)).unwrap();
-    let mut random = Random(7);
+    let mut random = Random(SplitMix64(7));
     (0..300).for_each(|_| writer.step(&mut random));
     writer.state.publish();
     assert_eq!(stay.view().range(&everything(0)).unwrap(), before);

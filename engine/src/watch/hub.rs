@@ -14,6 +14,7 @@ use super::slots::Slots;
 use super::stream::{Parts, Stream};
 use super::watcher::{Place, Watcher, WatcherNo};
 use crate::mvcc::RequestError;
+use crate::random::SplitMix64;
 use crate::types::Budget;
 use crate::view::PinnedView;
 
@@ -82,7 +83,7 @@ pub struct Hub {
     slow_count: usize,
     /// As of the newest View seen.
     pub(super) raft_term: u64,
-    pub(super) drawn: u64,
+    pub(super) random: SplitMix64,
 }
 
 impl Hub {
@@ -92,7 +93,7 @@ impl Hub {
         let first = lanes.insert(Lane::new(view.revision(), true));
         debug_assert_eq!(first, FRONTIER);
         Hub {
-            drawn: options.seed,
+            random: SplitMix64(options.seed),
             options,
             watchers: Slots::default(),
             streams: Slots::default(),

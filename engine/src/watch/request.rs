@@ -272,7 +272,7 @@ impl Hub {
 
     /// A stream's notices come at multiples of an interval of its own after its beginning, as etcd's do.
     fn schedule_notices(&mut self, stream: StreamNo, now: Duration) {
-        let jitter = self.draw_permille();
+        let jitter = self.random.below(1000) as u32;
         let Some(state) = self.streams.get_mut(stream) else {
             return;
         };
@@ -286,15 +286,6 @@ impl Hub {
         let due = state.opened.saturating_add(interval.saturating_mul(count));
         state.notice_due = Some(due);
         self.notice_times.insert((due, stream));
-    }
-
-    /// SplitMix64.
-    fn draw_permille(&mut self) -> u32 {
-        self.drawn = self.drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.drawn;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % 1000) as u32
     }
 
     /// Tells watchers how far they are that were told nothing else lately.

@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use crate::random::SplitMix64;
+
 /// Position of a node; [`NONE`] is none.
 type NodeNo = u32;
 
@@ -58,7 +60,7 @@ pub(super) struct Spans {
     nodes: Vec<Node>,
     free: Vec<NodeNo>,
     root: NodeNo,
-    drawn: u64,
+    random: SplitMix64,
 }
 
 impl Default for Spans {
@@ -67,7 +69,7 @@ impl Default for Spans {
             nodes: Vec::new(),
             free: Vec::new(),
             root: NONE,
-            drawn: 0,
+            random: SplitMix64(0),
         }
     }
 }
@@ -95,7 +97,7 @@ impl Spans {
         let node = Node {
             end_max: end.clone(),
             span: Span { start, end },
-            priority: self.draw(),
+            priority: self.random.next(),
             left: NONE,
             right: NONE,
             value,
@@ -125,7 +127,7 @@ impl Spans {
         if self.root == NONE {
             // Nothing is left that would need its place.
             *self = Spans {
-                drawn: self.drawn,
+                random: self.random.clone(),
                 ..Spans::default()
             };
         }
@@ -228,15 +230,6 @@ impl Spans {
         }
         let greatest = greatest.clone();
         self.nodes[at as usize].end_max = greatest;
-    }
-
-    /// SplitMix64 of a counter.
-    fn draw(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.drawn;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -15,6 +15,7 @@ use proto::mvccpb::{Event, KeyValue};
 
 use super::{Hub, HubOptions, StreamNo};
 use crate::backend::testing::TestDisk;
+use crate::random::SplitMix64;
 use crate::state::{Progress, State, StateOptions};
 use crate::types::{Budget, LogIndex, Term};
 use crate::view::ViewReader;
@@ -23,16 +24,11 @@ const INTERVAL: Duration = Duration::from_secs(600);
 /// A response of this length may be split.
 const FRAGMENT_LEN: usize = 600;
 
-/// SplitMix64.
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
+        self.0.below(limit)
     }
 
     fn is(&mut self, one_in: u64) -> bool {
@@ -300,7 +296,7 @@ impl World {
             reader,
             hub,
             clients: Vec::new(),
-            random: Random(seed),
+            random: Random(SplitMix64(seed)),
             now: Duration::ZERO,
             compacted_count: 0,
             progress_count: 0,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::disk::Disk;
 use crate::model::{Batch, Model, World, batch, open, read_all};
-use crate::random::Rng;
+use engine::random::SplitMix64 as Rng;
 
 /// Writes the sealed commit, operations in any order that the store allows, and stops after `steps` of them with what
 /// is under way done or not. True: the commit ended before.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::disk::Disk;
 use crate::model::{World, batch};
-use crate::random::Rng;
+use engine::random::SplitMix64 as Rng;
 
 /// Files after many commits: without and with a stored list of free pages.
 fn files() -> &'static [Vec<u8>; 2] {

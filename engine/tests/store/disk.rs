@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::store::{MemoryPages, Pages, StoreIo, StoreOp};
 use engine::wal::IoFault;
 
-use crate::random::Rng;
+use engine::random::SplitMix64 as Rng;
 
 const SECTOR: usize = 512;
 

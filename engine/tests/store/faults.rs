@@ -4,7 +4,7 @@ use engine::store::{CommitState, Store, StoreOp};
 
 use crate::disk::FAULT;
 use crate::model::{World, batch};
-use crate::random::Rng;
+use engine::random::SplitMix64 as Rng;
 
 /// A world with two durable commits and a sealed third one.
 fn sealed(seed: u64) -> World {

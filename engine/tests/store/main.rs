@@ -8,5 +8,3 @@ mod disk;
 mod faults;
 mod golden;
 mod model;
-#[path = "../support/random.rs"]
-mod random;

@@ -9,7 +9,7 @@ use engine::types::Budget;
 use proptest::prelude::*;
 
 use crate::disk::Disk;
-use crate::random::Rng;
+use engine::random::SplitMix64 as Rng;
 
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) type Model = BTreeMap<Bucket, Map>;

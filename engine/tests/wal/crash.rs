@@ -4,9 +4,9 @@
 //! prefix of that row says, and the prefix must reach the last group reported durable. The next
 //! life goes on from there.
 
-use crate::random::Rng;
 use crate::sim_disk::SimDisk;
 use bytes::Bytes;
+use engine::random::SplitMix64 as Rng;
 use engine::wal::{Durability, GroupNo, Health, Recovered, Wal, WalIo, WalOptions};
 use proptest::prelude::*;
 use proto::raftpb::{ConfState, Entry, HardState};

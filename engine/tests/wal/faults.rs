@@ -1,8 +1,8 @@
 //! Each operation in turn fails.
 
-use crate::random::Rng;
 use crate::sim_disk::SimDisk;
 use bytes::Bytes;
+use engine::random::SplitMix64 as Rng;
 use engine::wal::{
     Durability, GroupNo, Health, IoFault, Pace, SegmentName, Wal, WalOp, WalOptions,
 };

@@ -5,7 +5,5 @@ mod arbitrary;
 mod crash;
 mod faults;
 mod golden;
-#[path = "../support/random.rs"]
-mod random;
 mod released;
 mod sim_disk;

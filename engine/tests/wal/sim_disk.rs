@@ -9,7 +9,7 @@ use bytes::Bytes;
 use engine::wal::{BLOCK_BYTES, FileNo, IoFault, Recovery, SegmentName, WalFile, WalIo, WalOp};
 use std::collections::BTreeMap;
 
-use crate::random::Rng;
+use engine::random::SplitMix64 as Rng;
 
 const SECTOR: usize = 512;
 

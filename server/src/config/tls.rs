@@ -43,6 +43,24 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
+    /// Of a certificate and its key; clients need none.
+    pub fn of(cert_file: PathBuf, key_file: PathBuf) -> Self {
+        Self {
+            cert_file,
+            key_file,
+            client_cert_file: None,
+            client_key_file: None,
+            trusted_ca_file: None,
+            client_cert_auth: false,
+            crl_file: None,
+            allowed_hostnames: Vec::new(),
+            auto: None,
+            cipher_suites: Vec::new(),
+            version_min: TlsVersion::Tls12,
+            version_max: TlsVersion::Tls13,
+        }
+    }
+
     /// Whether clients must show a certificate.
     pub fn requires_client_cert(&self) -> bool {
         self.client_cert_auth || self.trusted_ca_file.is_some()
@@ -179,19 +197,14 @@ impl Builder {
         let folder = data_dir.join("fixtures").join("client");
         let hosts = listeners.iter().map(|listen| listen.url.host().to_owned());
         Ok(TlsOptions {
-            cert_file: folder.join("cert.pem"),
-            key_file: folder.join("key.pem"),
-            client_cert_file: None,
-            client_key_file: None,
-            trusted_ca_file: None,
-            client_cert_auth: false,
-            crl_file: None,
-            allowed_hostnames: Vec::new(),
             auto: Some(AutoTls {
                 hosts: hosts.collect(),
                 validity_years,
             }),
-            ..options
+            cipher_suites: options.cipher_suites,
+            version_min: options.version_min,
+            version_max: options.version_max,
+            ..TlsOptions::of(folder.join("cert.pem"), folder.join("key.pem"))
         })
     }
 

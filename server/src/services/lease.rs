@@ -17,9 +17,10 @@ use proto::etcdserverpb::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
 };
 
+use super::failure::{Failure, end};
 use super::{decode, respond};
 use crate::errors::FrontError;
-use crate::shard::{End, Gone, LogShard, NodeReply, ReplyTo, Requests, Shard, StreamReply};
+use crate::shard::{End, LogShard, NodeReply, ReplyTo, Requests, Shard, StreamReply};
 
 /// The server chooses an id that is free when the client gave none.
 pub(crate) fn grant(log: &LogShard, mut request: LeaseGrantRequest, reply: NodeReply) {
@@ -105,27 +106,16 @@ async fn list(log: &LogShard) -> Vec<LeaseStatus> {
 /// Serves a stream of keep-alives until the client has said all.
 pub(crate) async fn keep_alive(shard: &Rc<Shard>, requests: Requests, reply: ReplyTo) {
     let out = reply.into_stream();
-    let status = match answer_all(shard, &requests, &out).await {
-        Ok(End::HalfClosed) => Status::OK,
-        Ok(End::Stopping) => FrontError::Stopped.status(),
-        Ok(End::Gone) => Status::new(Code::Canceled, "context canceled"),
-        Err(Failure::Refused(status)) => status,
-        Err(Failure::Gone) => return out.give_up(),
-    };
-    out.finish(&status);
-}
-
-/// Why a stream ends before its client has said all.
-enum Failure {
-    Refused(Status),
-    /// The client has left or does not read.
-    Gone,
-}
-
-impl From<Gone> for Failure {
-    fn from(Gone: Gone) -> Self {
-        Failure::Gone
-    }
+    let answered = answer_all(shard, &requests, &out).await;
+    let ended = answered.and_then(|ended| match ended {
+        End::HalfClosed => Ok(()),
+        End::Stopping => Err(Failure::Refused(FrontError::Stopped.status())),
+        End::Gone => {
+            let status = Status::new(Code::Canceled, "context canceled");
+            Err(Failure::Refused(status))
+        }
+    });
+    end(out, ended);
 }
 
 /// Answers whatever has come, in order, then waits for more and for the answers to be taken.

@@ -7,6 +7,7 @@
 //! are served on the log shard, wherever their connection is.
 
 pub(crate) mod cluster;
+mod failure;
 pub(crate) mod http;
 pub(crate) mod kv;
 pub(crate) mod lease;

@@ -13,10 +13,11 @@ use engine::view::PinnedView;
 use net::grpc::{Code, Status};
 use proto::etcdserverpb::RangeRequest;
 
+use super::failure::{Failure, end};
 use super::pieces::Pieces;
 use super::{refused, respond};
 use crate::errors::FrontError;
-use crate::shard::{Gone, ReplyTo, Shard, StreamReply};
+use crate::shard::{ReplyTo, Shard, StreamReply};
 
 /// Keys that one slice visits: well under a turn of the executor.
 pub(super) const SLICE_UNITS: usize = 1024;
@@ -31,25 +32,6 @@ enum First {
     Refused(RequestError),
     /// It takes longer, or its answer is not small.
     Large,
-}
-
-/// Why a range that takes long has no answer.
-pub(super) enum Failure {
-    Refused(Status),
-    /// The client has left or stands still.
-    Gone,
-}
-
-impl From<Gone> for Failure {
-    fn from(Gone: Gone) -> Self {
-        Failure::Gone
-    }
-}
-
-impl From<RequestError> for Failure {
-    fn from(error: RequestError) -> Self {
-        Failure::Refused(refused(error))
-    }
 }
 
 /// Answers from a View: the newest one, or the first that is no older than this request.
@@ -136,11 +118,8 @@ async fn serve_large(shard: &Shard, request: &RangeRequest, reply: ReplyTo) {
         Err(status) => return reply.finish(Err(status)),
     };
     let out = reply.into_stream();
-    match send(shard, run, size, &out).await {
-        Ok(()) => out.finish(&Status::OK),
-        Err(Failure::Refused(status)) => out.finish(&status),
-        Err(Failure::Gone) => out.give_up(),
-    }
+    let sent = send(shard, run, size, &out).await;
+    end(out, sent);
 }
 
 /// The first pass. What comes back holds its revision.

@@ -13,8 +13,9 @@ use net::grpc::{Code, Status};
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
+use super::failure::{Failure, end};
 use super::pieces::Pieces;
-use super::range::{Failure, SLICE_UNITS, count};
+use super::range::{SLICE_UNITS, count};
 use super::{refused, respond};
 use crate::shard::{ReplyTo, Shard, StreamReply};
 
@@ -65,11 +66,7 @@ async fn serve(shard: &Shard, mut request: RangeRequest, reply: ReplyTo) {
     let started = driver::now();
     let streamed = stream(shard, &request, &out).await;
     count(shard, started, streamed.is_ok());
-    match streamed {
-        Ok(()) => out.finish(&Status::OK),
-        Err(Failure::Refused(status)) => out.finish(&status),
-        Err(Failure::Gone) => out.give_up(),
-    }
+    end(out, streamed);
 }
 
 /// What the last message tells of the whole range.

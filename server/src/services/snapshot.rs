@@ -17,9 +17,10 @@ use net::grpc::{Code, Status};
 use proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use sha2::{Digest, Sha256};
 
+use super::failure::{Failure, end};
 use super::respond;
 use crate::logging;
-use crate::shard::{Gone, ReplyTo, Shard, StreamReply};
+use crate::shard::{ReplyTo, Shard, StreamReply};
 
 /// Bytes of the file in one message; etcd's number.
 const BLOB_LEN: usize = 32 * 1024;
@@ -30,25 +31,10 @@ pub(crate) fn snapshot(shard: &Rc<Shard>, _request: SnapshotRequest, reply: Repl
     let shard = Rc::clone(shard);
     driver::spawn(async move {
         let out = reply.into_stream();
-        match send(&shard, &out).await {
-            Ok(()) => out.finish(&Status::OK),
-            Err(Failure::Refused(status)) => out.finish(&status),
-            Err(Failure::Gone) => out.give_up(),
-        }
+        let sent = send(&shard, &out).await;
+        end(out, sent);
     })
     .detach();
-}
-
-enum Failure {
-    Refused(Status),
-    /// The client has left or stands still.
-    Gone,
-}
-
-impl From<Gone> for Failure {
-    fn from(Gone: Gone) -> Self {
-        Failure::Gone
-    }
 }
 
 impl From<std::io::Error> for Failure {

@@ -16,24 +16,11 @@ use rustls::{ClientConfig, RootCertStore};
 use time::OffsetDateTime;
 
 use super::*;
-use crate::config::{AutoTls, TlsVersion};
+use crate::config::AutoTls;
 
 /// Options of a certificate in `dir`.
 pub(super) fn options(dir: &Path) -> TlsOptions {
-    TlsOptions {
-        cert_file: dir.join("server.pem"),
-        key_file: dir.join("server-key.pem"),
-        client_cert_file: None,
-        client_key_file: None,
-        trusted_ca_file: None,
-        client_cert_auth: false,
-        crl_file: None,
-        allowed_hostnames: Vec::new(),
-        auto: None,
-        cipher_suites: Vec::new(),
-        version_min: TlsVersion::Tls12,
-        version_max: TlsVersion::Tls13,
-    }
+    TlsOptions::of(dir.join("server.pem"), dir.join("server-key.pem"))
 }
 
 type Authority = CertifiedIssuer<'static, KeyPair>;

@@ -40,16 +40,10 @@ const REVISION_MIN: i64 = 200;
 fn start(dir: &TempDir) -> Process {
     Process::start(
         Options::new(dir.path().join("data"))
-            .arg("--shards=2")
-            .arg("--shard-placement=spread")
+            .two_shards()
             // Patience with a disk that has to share a busy machine: a write without an answer has no place in the model.
             .arg("--election-timeout=50000"),
     )
-}
-
-/// Two clients that are served by different shards.
-fn connect_both(process: &Process) -> [Client; 2] {
-    [(); 2].map(|()| Client::connect(process.client_addr()).expect("a listener"))
 }
 
 #[test]
@@ -165,7 +159,7 @@ fn write(addr: SocketAddr, mut random: Random, progress: &Progress) -> History {
 fn every_method_works_from_every_shard() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = start(&dir);
-    let [mut one, mut two] = connect_both(&process);
+    let [mut one, mut two] = process.connect_both();
     for (number, client) in [&mut one, &mut two].into_iter().enumerate() {
         let name = format!("k{number}");
         let written = revision_of(client.put(&name, "v").expect("a put").header);
@@ -210,7 +204,7 @@ fn every_method_works_from_every_shard() {
 fn metrics_are_those_of_all_shards() {
     let dir = TempDir::new().expect("a temporary directory");
     let process = start(&dir);
-    let [mut one, mut two] = connect_both(&process);
+    let [mut one, mut two] = process.connect_both();
     for client in [&mut one, &mut two] {
         for _ in 0..3 {
             client.put("k", "v").expect("a put");

@@ -34,7 +34,7 @@ impl Fixture {
         options.extra_args = args.iter().map(|arg| (*arg).to_owned()).collect();
         if is_etcore() {
             // The second connection is served by the core that does not drive the node.
-            options = options.arg("--shards=2").arg("--shard-placement=spread");
+            options = options.two_shards();
         }
         let process = Process::start(options);
         Fixture {
