@@ -37,7 +37,7 @@ mod writer;
 
 pub use io::{BLOCK_BYTES, FileNo, GroupNo, IoFault, IoTicket, Pace, WalFile, WalIo, WalOp};
 pub use name::{NotASegment, SegmentName};
-pub use recovered::{Cut, CutReason, Damage, LogGap, Recovered, RecoveryError, Tail};
+pub use recovered::{Cut, CutReason, Damage, Recovered, RecoveryError, Tail};
 pub use recovery::Recovery;
 pub use released::wholly_below;
 pub use writer::{Durability, Health, Wal, WalOptions};

@@ -24,38 +24,6 @@ pub struct Recovered {
     pub tail: Tail,
 }
 
-impl Recovered {
-    /// Takes the entries above `index`, at which the state machine (or a snapshot) stands.
-    ///
-    /// # Errors
-    /// [`LogGap`] if entries between `index` and the first known one are missing.
-    pub fn take_entries_after(&mut self, index: u64) -> Result<Vec<raftpb::Entry>, LogGap> {
-        let Some(first) = self.entries.first().map(raftpb::Entry::index) else {
-            return Ok(Vec::new());
-        };
-        if first > index.saturating_add(1) {
-            return Err(LogGap { index, first });
-        }
-        let known = index
-            .checked_sub(first)
-            .map_or(0, |distance| distance.saturating_add(1));
-        let skipped = usize::try_from(known).unwrap_or(usize::MAX);
-        let skipped = skipped.min(self.entries.len());
-        Ok(std::mem::take(&mut self.entries).split_off(skipped))
-    }
-}
-
-/// The log begins too late for the state it should continue. The database is older than the oldest
-/// kept segment, as after restoring only one of the two; a retry cannot help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the WAL begins at entry {first}, but the state ends at {index}: entries between are missing"
-)]
-pub struct LogGap {
-    pub index: u64,
-    pub first: u64,
-}
-
 /// Bytes at the end of the last segment that belong to no whole record: the write that a crash
 /// interrupted, never acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! a few entries must not hold on to a whole preallocated file.
 //!
 //! Not decided here: which snapshot to start from, and whether the log suits it
-//! ([`Recovered::take_entries_after`]).
+//! ([`crate::boot`]).
 
 use super::entries::EntryRun;
 use super::frame::{self, Frame};

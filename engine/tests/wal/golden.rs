@@ -45,7 +45,7 @@ fn preallocated(head: &[u8]) -> Vec<u8> {
 
 /// What both logs hold; their ids differ.
 fn check_etcd(head: &[u8], node_id: u64, cluster_id: u64) {
-    let mut recovered = recover(&preallocated(head)).unwrap();
+    let recovered = recover(&preallocated(head)).unwrap();
     let metadata = Metadata::decode(recovered.metadata.clone()).unwrap();
     assert_eq!(metadata.node_id(), node_id);
     assert_eq!(metadata.cluster_id(), cluster_id);
@@ -61,7 +61,7 @@ fn check_etcd(head: &[u8], node_id: u64, cluster_id: u64) {
     let conf_state = recovered.snapshots[1].conf_state.clone().unwrap();
     assert_eq!(conf_state.voters, [node_id]);
 
-    let entries = recovered.take_entries_after(0).unwrap();
+    let entries = recovered.entries;
     let indexes: Vec<u64> = entries.iter().map(Entry::index).collect();
     assert_eq!(indexes, (1..=29).collect::<Vec<u64>>());
     assert_eq!(

@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod records;
 
+use engine::boot::{self, DbFacts, Found, Start};
 use engine::consensus::Payload;
 use engine::membership::ConfChange;
 use engine::wal::{BLOCK_BYTES, Durability, Recovered, SegmentName, Wal, WalOptions};
@@ -134,19 +135,28 @@ fn check_payloads(recovered: &Recovered) {
     }
 }
 
-/// Starting from a state at any index takes the entries behind it, or tells of a gap.
+/// Starting without a database, or with one at any entry, is refused, or goes on with a log that has no holes.
 fn check_starts(recovered: &Recovered) {
-    let Some(first) = recovered.entries.first().map(raftpb::Entry::index) else {
-        return;
-    };
-    for index in [0, first.saturating_sub(1), first, u64::MAX] {
-        let is_gap = index.saturating_add(1) < first;
-        match recovered.clone().take_entries_after(index) {
-            Ok(entries) => {
-                assert!(!is_gap);
-                assert!(entries.iter().all(|entry| entry.index() > index));
-            }
-            Err(_) => assert!(is_gap),
+    let first = recovered.entries.first().map_or(0, raftpb::Entry::index);
+    for consistent_index in [0, first.saturating_sub(1), first, u64::MAX] {
+        let db = DbFacts {
+            consistent_index,
+            members: raftpb::ConfState {
+                voters: vec![1],
+                ..raftpb::ConfState::default()
+            },
+            ..DbFacts::default()
+        };
+        let start = boot::decide(&Found {
+            wal: Some(recovered),
+            snapshots: &[],
+            db: (consistent_index > 0).then_some(&db),
+            received_dbs: &[],
+        });
+        if let Ok(Start::Resume(plan)) = start {
+            let log = plan.take_log(&mut recovered.clone());
+            let indexes = log.iter().map(raftpb::Entry::index);
+            assert!(indexes.eq((plan.offset.index..=plan.last.index).skip(1)));
         }
     }
 }
