@@ -3,6 +3,7 @@
 //! All steps run even when one fails, so that one run tells all there is to mend. The last line is the sum.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::fuzz;
 use crate::report::Counts;
@@ -121,12 +122,17 @@ pub(crate) fn run_compat(root: &Path) -> Result<(), Failure> {
     finish(counts, if outcome.is_ok() { &[] } else { &["compat"] })
 }
 
-/// Runs the long forms of the tests that CI samples.
+/// Runs the long forms of the tests that CI samples, with a seed that no run had.
 ///
 /// # Errors
 /// If any check failed.
 pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     let mut counts = Counts::default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let seed = since.as_secs().to_string();
+    println!("== soak: repeat with ETCORE_SEED={seed} PROPTEST_RNG_SEED={seed}");
     let long = [
         ("ETCORE_SIGKILL_ROUNDS", Some("200")),
         ("ETCORE_DAMAGE_FLIPS", Some("300")),
@@ -136,6 +142,8 @@ pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
         ("ETCORE_RANGE_KEYS", Some("1000000")),
         ("ETCORE_STALL_SECONDS", Some("60")),
         ("PROPTEST_CASES", Some("4096")),
+        ("PROPTEST_RNG_SEED", Some(seed.as_str())),
+        ("ETCORE_SEED", Some(seed.as_str())),
         ("CI", Some("true")),
     ];
     let step = Step {
@@ -149,6 +157,7 @@ pub(crate) fn run_soak(root: &Path) -> Result<(), Failure> {
     counts.add_lines(&outcome.lines);
     let long = [
         ("ETCORE_DIFF_OPS", Some("200000")),
+        ("ETCORE_SEED", Some(seed.as_str())),
         ("ETCORE_HANDS_ROUNDS", Some("30")),
         ("ETCORE_HANDS_CALLS", Some("1000")),
     ];

@@ -13,7 +13,9 @@ import (
 
 // Environment variables that steer the random workloads.
 const (
-	seedVariable   = "ETCORE_SEED"
+	seedVariable = "ETCORE_SEED"
+	// usualSeed makes a change alone decide whether the tests pass; cargo xtask soak draws another.
+	usualSeed      = 1
 	callsVariable  = "ETCORE_DIFF_OPS"
 	shrinkVariable = "ETCORE_SHRINK_SECONDS"
 )
@@ -41,7 +43,7 @@ func compareWorkload(t *testing.T, leases leaseChoice, count int) {
 }
 
 func compareWorkloadWith(t *testing.T, setup Setup, leases leaseChoice, count int) {
-	seed := uint64(number(t, seedVariable, int(time.Now().UnixNano()&0xffff_ffff)))
+	seed := uint64(number(t, seedVariable, usualSeed))
 	t.Logf("%s=%d %s=%d", seedVariable, seed, callsVariable, count)
 	requireSame(t, setup, newGenerator(seed, leases).Calls(count))
 }
