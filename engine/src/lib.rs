@@ -4,6 +4,7 @@
 pub mod alarm;
 pub mod backend;
 pub mod boot;
+mod bump;
 pub mod consensus;
 pub mod cow;
 pub mod index;

@@ -43,6 +43,7 @@ use proto::etcdserverpb::{self as pb, InternalRaftRequest};
 use proto::raftpb;
 
 use crate::backend::Damage;
+use crate::bump::Bump;
 use crate::consensus::{Committed, Consensus, ConsensusError, Leadership, Payload, Ready};
 use crate::lease::Expiry;
 use crate::membership::{ChangeError, Membership};
@@ -152,6 +153,8 @@ pub struct Node {
     state: State,
     membership: Membership,
     ids: RequestIds,
+    /// Of encoded proposals, until their entries are trimmed from the log in memory.
+    requests: Bump,
     /// Encoded requests not yet handed to raft.
     proposals: Vec<Payload>,
     backlog: Backlog,
@@ -239,7 +242,10 @@ impl Node {
         }
         self.backlog.on_proposed(size_bytes);
         self.proposals
-            .push(Payload::Request(request.encode_to_vec().into()));
+            .push(Payload::Request(self.requests.make(size_bytes, |out| {
+                let encoded = request.encode(out);
+                debug_assert!(encoded.is_ok(), "there is room");
+            })));
         Ok(id)
     }
 

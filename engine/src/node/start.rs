@@ -16,6 +16,7 @@ use super::backlog::Backlog;
 use super::checkpoint::{CheckpointOptions, Saving};
 use super::{Node, NodeFailure, RequestIds};
 use crate::boot::{Position, StartPlan};
+use crate::bump::Bump;
 use crate::consensus::{
     Consensus, ConsensusError, ConsensusOptions, Leadership, LogStart, LogTail, Payload,
 };
@@ -158,6 +159,7 @@ impl Node {
         }
         let mut node = Node {
             ids: RequestIds::new(options.member_id, options.started_unix_ms),
+            requests: Bump::default(),
             expiry: Expiry::new(options.leases),
             revoking: BTreeSet::new(),
             options,

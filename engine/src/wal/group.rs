@@ -4,6 +4,7 @@
 //! segment's head comes in between and takes part in the chain.
 
 use super::frame;
+use super::io::BLOCK_BYTES;
 use super::record::{self, RecordType};
 use super::{Durability, GroupNo};
 use bytes::Bytes;
@@ -26,7 +27,18 @@ pub(super) struct Records {
     data: Vec<u8>,
 }
 
+/// Room that the records of a group are given at once.
+const ROOM_MAX: usize = 64 * 1024;
+
 impl Records {
+    /// An empty one with room for as much as this one had.
+    fn successor(&self) -> Self {
+        Records {
+            heads: Vec::with_capacity(self.heads.len().min(ROOM_MAX / 64)),
+            data: Vec::with_capacity(self.data.len().min(ROOM_MAX)),
+        }
+    }
+
     /// Adds a record whose `data` is what `encode` appends.
     pub(super) fn push(&mut self, kind: RecordType, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.data.len();
@@ -115,6 +127,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// No less than the bytes of the frames, filled up to whole blocks.
+    pub(super) fn frames_len_max(&self) -> usize {
+        let frames: usize = self.records.iter().map(Records::frames_len_max).sum();
+        frames + BLOCK_BYTES as usize
+    }
+
     /// Groups without a record have nothing to wait for but those before them.
     pub(super) fn is_empty(&self) -> bool {
         self.records.iter().all(|records| records.heads.is_empty())
@@ -133,9 +151,10 @@ impl Queue {
         if durability == Durability::Sync {
             self.wanted = self.last_no;
         }
+        let next = self.gathering.successor();
         self.sealed.push_back(Sealed {
             no: self.last_no,
-            records: std::mem::take(&mut self.gathering),
+            records: std::mem::replace(&mut self.gathering, next),
             position: self.position,
         });
         self.last_no

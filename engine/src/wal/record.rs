@@ -110,15 +110,19 @@ fn take_tag(rest: &mut &[u8], tag: u8) -> Option<u64> {
 
 /// `data` of an entry record, appended to `out`.
 pub(super) fn put_entry(out: &mut Vec<u8>, entry: &raftpb::Entry) {
-    put_explicit(
-        out,
-        &raftpb::Entry {
-            r#type: Some(entry.r#type.unwrap_or_default()),
-            term: Some(entry.term()),
-            index: Some(entry.index()),
-            data: entry.data.clone(),
-        },
-    );
+    let head = raftpb::Entry {
+        r#type: Some(entry.r#type.unwrap_or_default()),
+        term: Some(entry.term()),
+        index: Some(entry.index()),
+        data: None,
+    };
+    put_explicit(out, &head);
+    // The last field; the derived encoder would share the bytes first, only to copy them.
+    if let Some(data) = &entry.data {
+        out.push(0x22);
+        prost::encoding::encode_varint(data.len() as u64, out);
+        out.extend_from_slice(data);
+    }
 }
 
 /// `data` of a state record, appended to `out`.

@@ -448,6 +448,7 @@ impl Wal {
             let position = (!is_first).then_some(&self.position);
             self.chain = group::encode_head(&self.metadata, position, self.chain, &mut bytes);
         }
+        bytes.reserve(batch.frames_len_max());
         for records in &batch.records {
             self.chain = records.encode(self.chain, &mut bytes);
         }

@@ -44,63 +44,80 @@ impl FreshWaiter {
     }
 }
 
-/// The waiters by request id.
+/// The waiters, in the order in which they came.
 pub(crate) struct Waiters {
-    by_id: HashMap<u64, Waiter>,
+    /// Request ids grow, so this is in their order too.
+    places: VecDeque<Place>,
+    /// How many places are taken.
+    count: usize,
     /// Those that wait for as long as it takes.
     patient: HashMap<u64, Waiter>,
-    /// `(deadline, id)`, ascending; ids that were answered before are passed over.
-    deadlines: VecDeque<(Duration, u64)>,
     patience: Duration,
+}
+
+struct Place {
+    id: u64,
+    deadline: Duration,
+    /// `None`: it was answered.
+    waiter: Option<Waiter>,
 }
 
 impl Waiters {
     /// Every waiter gives up after `patience`.
     pub(crate) fn new(patience: Duration) -> Self {
         Waiters {
-            by_id: HashMap::new(),
+            places: VecDeque::new(),
+            count: 0,
             patient: HashMap::new(),
-            deadlines: VecDeque::new(),
             patience,
         }
     }
 
+    /// Adds a waiter for an id that follows those before.
     pub(crate) fn insert(&mut self, id: u64, waiter: Waiter, now: Duration) {
-        self.by_id.insert(id, waiter);
-        self.deadlines.push_back((now + self.patience, id));
+        self.places.push_back(Place {
+            id,
+            deadline: now + self.patience,
+            waiter: Some(waiter),
+        });
+        self.count += 1;
     }
 
     /// The waiter for this id, once.
     pub(crate) fn take(&mut self, id: u64) -> Option<Waiter> {
-        let waiter = self.by_id.remove(&id);
-        if waiter.is_none() {
-            return self.patient.remove(&id);
-        }
-        while let Some((_, oldest)) = self.deadlines.front() {
-            if self.by_id.contains_key(oldest) {
-                break;
-            }
-            self.deadlines.pop_front();
-        }
-        waiter
+        self.take_impatient(id).or_else(|| self.patient.remove(&id))
+    }
+
+    fn take_impatient(&mut self, id: u64) -> Option<Waiter> {
+        // Counted from the oldest, since ids begin anew behind the last one.
+        let oldest = self.places.front()?.id;
+        let distance = |place: &Place| place.id.wrapping_sub(oldest);
+        let at = self
+            .places
+            .binary_search_by_key(&id.wrapping_sub(oldest), distance);
+        let waiter = self.places.get_mut(at.ok()?)?.waiter.take()?;
+        self.count -= 1;
+        while self
+            .places
+            .pop_front_if(|place| place.waiter.is_none())
+            .is_some()
+        {}
+        Some(waiter)
     }
 
     /// What this one waits for is certain to come, but may take long.
     pub(crate) fn be_patient(&mut self, id: u64) {
-        if let Some(waiter) = self.by_id.remove(&id) {
+        if let Some(waiter) = self.take_impatient(id) {
             self.patient.insert(id, waiter);
         }
     }
 
     /// A waiter whose time is over.
     pub(crate) fn take_expired(&mut self, now: Duration) -> Option<Waiter> {
-        while let Some(&(deadline, id)) = self.deadlines.front() {
-            if deadline > now {
-                return None;
-            }
-            self.deadlines.pop_front();
-            if let Some(waiter) = self.by_id.remove(&id) {
-                return Some(waiter);
+        while let Some(place) = self.places.pop_front_if(|place| place.deadline <= now) {
+            if place.waiter.is_some() {
+                self.count -= 1;
+                return place.waiter;
             }
         }
         None
@@ -108,15 +125,16 @@ impl Waiters {
 
     /// All waiters, at the end of the server.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Waiter> {
-        self.deadlines.clear();
+        self.count = 0;
         let patient = std::mem::take(&mut self.patient);
-        std::mem::take(&mut self.by_id)
-            .into_values()
+        std::mem::take(&mut self.places)
+            .into_iter()
+            .filter_map(|place| place.waiter)
             .chain(patient.into_values())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len() + self.patient.len()
+        self.count + self.patient.len()
     }
 }
 
@@ -156,5 +174,26 @@ mod tests {
         waiters.insert(4, waiter(), secs(101));
         waiters.be_patient(4);
         assert_eq!(waiters.drain().count(), 1);
+    }
+
+    #[test]
+    fn waiters_are_found_in_any_order_also_where_ids_begin_anew() {
+        let mut waiters = Waiters::new(Duration::from_secs(7));
+        let ids: Vec<u64> = (0..100)
+            .map(|n| (u64::MAX - 50).wrapping_add(3 * n))
+            .collect();
+        for id in &ids {
+            waiters.insert(*id, waiter(), Duration::ZERO);
+        }
+        // One in seven is answered first, then all the others backwards.
+        let (early, late): (Vec<u64>, Vec<u64>) = ids.iter().copied().partition(|id| id % 7 == 0);
+        for (answered, id) in early.iter().chain(late.iter().rev()).enumerate() {
+            assert_eq!(waiters.len(), ids.len() - answered);
+            assert!(waiters.take(id.wrapping_add(1)).is_none());
+            assert!(waiters.take(*id).is_some(), "{id}");
+            assert!(waiters.take(*id).is_none());
+        }
+        assert_eq!(waiters.len(), 0);
+        assert!(waiters.places.is_empty());
     }
 }
