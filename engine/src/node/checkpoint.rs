@@ -61,6 +61,12 @@ pub(super) struct Saving {
     unsaved_since: Option<u64>,
     /// The newest checkpoint, as it was last looked at.
     seen: Checkpoint,
+    /// Something was applied between the last two ticks.
+    is_busy: bool,
+    /// Up to where, at the last tick.
+    applied: LogIndex,
+    /// No tick has passed since the last checkpoint ended.
+    has_just_ended: bool,
     /// What a snapshot of the checkpoint in progress, or of the newest one, says of the members.
     sealed: SealedMembers,
     is_closing: bool,
@@ -104,6 +110,9 @@ impl Saving {
             covered_by: GroupNo(0),
             unsaved_since: None,
             seen,
+            is_busy: false,
+            applied: seen.index,
+            has_just_ended: false,
             sealed: SealedMembers::default(),
             is_closing: false,
             wanted: LogIndex(0),
@@ -113,6 +122,19 @@ impl Saving {
             next_ticket: 0,
             fault: IoFault { os_error: None },
         }
+    }
+
+    /// Input: time passed; so much is applied.
+    pub(super) fn on_tick(&mut self, applied: LogIndex) {
+        self.is_busy = applied != self.applied;
+        self.applied = applied;
+        self.has_just_ended = false;
+    }
+
+    /// A sweep takes many checkpoints, and each keeps the disk busy for some ten milliseconds. Where others need it, the
+    /// next one waits for a tick.
+    fn lets_others_write(&self) -> bool {
+        self.is_busy && self.has_just_ended && !self.is_closing
     }
 
     fn io(&mut self, op: SnapOp) -> SnapIo {
@@ -132,6 +154,7 @@ impl Node {
         self.answer_compactions();
         if self.state.checkpoint() != self.saving.seen {
             self.saving.seen = self.state.checkpoint();
+            self.saving.has_just_ended = true;
             self.consider_snapshot();
         }
         self.go_on_with_snapshot();
@@ -168,7 +191,7 @@ impl Node {
             || is_wanted
             || is_closing
             || self.state.unsaved_bytes() >= options.unsaved_bytes_max
-            || self.state.wants_checkpoint()
+            || (self.state.wants_checkpoint() && !self.saving.lets_others_write())
     }
 
     fn begin_checkpoint(&mut self) {

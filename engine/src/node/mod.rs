@@ -49,7 +49,7 @@ use crate::lease::Expiry;
 use crate::membership::{ChangeError, Membership};
 use crate::state::{Applied, State, View};
 use crate::store::CommitState;
-use crate::types::{Budget, LeaseId};
+use crate::types::{Budget, LeaseId, LogIndex};
 use crate::view::{RaftFacts, Views};
 use crate::wal::{Durability, GroupNo, Health, IoFault, IoTicket, Wal, WalIo};
 use backlog::Backlog;
@@ -183,6 +183,8 @@ pub struct Node {
     /// The clock at the last tick.
     now: Duration,
     tick_count: u64,
+    /// See [`Node::rest`].
+    rests: bool,
 }
 
 /// What must be remembered of an entry until it is whole.
@@ -198,10 +200,11 @@ struct Applying {
 }
 
 /// What a turn does of what can wait: twice what it applied, since the store must keep up with the log; at least half of its
-/// budget, so that a sweep goes on beside single writes.
-fn keep_up_steps(budget: usize, left: usize) -> usize {
+/// budget, so that a sweep goes on beside single writes, unless that rests.
+fn keep_up_steps(budget: usize, left: usize, rests: bool) -> usize {
     let applied = budget.saturating_sub(left);
-    applied.saturating_mul(2).max(budget / 2).max(1)
+    let least = if rests { 1 } else { budget / 2 };
+    applied.saturating_mul(2).max(least).max(1)
 }
 
 /// Ticks between two tries of a read index that raft dropped; etcd's 500 ms at its default heartbeat.
@@ -272,6 +275,7 @@ impl Node {
         self.consensus.on_tick();
         self.wal.on_tick();
         self.retry_store_claim();
+        self.saving.on_tick(LogIndex(self.applied_index));
         if self.has_lazy_record {
             self.wal.flush();
             self.has_lazy_record = false;
@@ -307,6 +311,17 @@ impl Node {
         worked
     }
 
+    /// Command: until it is taken back, turns do of what can wait only as much as the store needs to keep up with the log.
+    /// For a shell in which others wait for the core.
+    pub fn rest(&mut self, rests: bool) {
+        self.rests = rests;
+    }
+
+    /// Whether more is to be done at once, and not only what can wait.
+    pub fn has_urgent_work(&self) -> bool {
+        self.applying.is_some() || !self.committed.is_empty() || self.has_expired()
+    }
+
     fn turn(&mut self, budget: &mut Budget) -> Result<bool, NodeFailure> {
         if self.wal.health() == Health::Failed {
             return Err(NodeFailure::Wal(self.wal_fault));
@@ -329,9 +344,9 @@ impl Node {
         if self.applying.is_some() {
             return Ok(true);
         }
-        let mut own = Budget::new(keep_up_steps(given, budget.left()));
+        let mut own = Budget::new(keep_up_steps(given, budget.left(), self.rests));
         let more = self.keep_up(&mut own)?;
-        Ok(more || !self.committed.is_empty() || self.has_expired())
+        Ok(more || self.has_urgent_work())
     }
 
     /// Tells all readers what raft says, at the end of a turn: replies and messages that depend on it are polled after

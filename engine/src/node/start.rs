@@ -188,6 +188,7 @@ impl Node {
             sweeping: VecDeque::new(),
             now: Duration::ZERO,
             tick_count: 0,
+            rests: false,
         };
         node.state.publish();
         node.show_raft_facts(true);

@@ -38,6 +38,14 @@ const EVENTS_MAX: usize = 256;
 /// While no more proposals than this wait, a group of the log is written in the way that is quickest for one by itself.
 const LONE_COUNT_MAX: usize = 4;
 
+/// When the next turn is due.
+enum Next {
+    Now,
+    /// What is left can wait for others.
+    Sometime,
+    OnceWoken,
+}
+
 /// What performs the node's work on files.
 pub(crate) struct Disks {
     pub(crate) wal: WalDisk,
@@ -146,7 +154,9 @@ impl LogShard {
                 _ => FrontError::NoSpace,
             }
         })?;
-        self.waiters.borrow_mut().insert(id, waiter, driver::now());
+        let now = driver::now();
+        self.waiters.borrow_mut().insert(id, waiter, now);
+        self.pace.on_proposal(now);
         self.wake.notify();
         Ok(())
     }
@@ -322,24 +332,32 @@ impl LogShard {
     /// The failure that the member cannot survive.
     pub(crate) async fn run(self: &Rc<Self>) -> Result<(), NodeFailure> {
         loop {
-            let more = self.turn()?;
+            let next = self.turn()?;
             if self.is_stopping.get() && self.is_idle() {
                 return Ok(());
             }
-            if more {
-                driver::yield_now().await;
-            } else {
-                self.wake.notified().await;
+            let rest = self.pace.rest(driver::now());
+            match (next, rest) {
+                (Next::OnceWoken, _) => self.wake.notified().await,
+                // Whether it was woken or has rested, it goes on.
+                (Next::Sometime, Some(rest)) => {
+                    let _ = driver::timeout(rest, self.wake.notified()).await;
+                }
+                (Next::Sometime | Next::Now, _) => driver::yield_now().await,
             }
         }
     }
 
-    /// One bounded piece of work; true if there is more without any new input.
-    fn turn(self: &Rc<Self>) -> Result<bool, NodeFailure> {
+    /// One bounded piece of work.
+    fn turn(self: &Rc<Self>) -> Result<Next, NodeFailure> {
         let mut budget = Budget::new(self.pace.steps());
         let start = driver::now();
-        let more = self.node.borrow_mut().work(&mut budget)?;
-        self.pace.on_turn(driver::now() - start, more);
+        let more = {
+            let mut node = self.node.borrow_mut();
+            node.rest(self.pace.rest(start).is_some());
+            node.work(&mut budget)?
+        };
+        self.pace.on_turn(start, driver::now(), more);
         self.start_disk_work();
         self.answer_images();
         self.tell_new_view();
@@ -348,10 +366,12 @@ impl LogShard {
             let event = self.node.borrow_mut().poll_event();
             match event {
                 Some(event) => self.on_event(event),
-                None => return Ok(more),
+                None if !more => return Ok(Next::OnceWoken),
+                None if self.node.borrow().has_urgent_work() => return Ok(Next::Now),
+                None => return Ok(Next::Sometime),
             }
         }
-        Ok(true)
+        Ok(Next::Now)
     }
 
     fn start_disk_work(self: &Rc<Self>) {

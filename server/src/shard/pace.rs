@@ -3,6 +3,9 @@
 //! A step of the node costs from a fraction of a microsecond (a pair that goes into a page at hand) to some ten (a version
 //! that a compaction finds in a page which is not in memory yet). So the number of steps follows the time that turns take:
 //! halved as soon as one took too long, doubled while they are short and there is more to do.
+//!
+//! What can wait, such as the sweep of a compaction, rests after each turn for as long as that took, while there are
+//! proposals: a member at the limit of its core would make each of them wait several times.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,16 +19,35 @@ const STEPS_MIN: usize = 16;
 /// Of cheap work; then a turn's answers are what takes long.
 const STEPS_MAX: usize = 256;
 
+/// How long after the last proposal more of them are expected.
+const BUSY_TIME: Duration = Duration::from_millis(5);
+
 #[derive(Debug)]
 pub(super) struct Pace {
     steps: Cell<usize>,
+    busy_until: Cell<Duration>,
+    /// What can wait does, until then.
+    rest_until: Cell<Duration>,
 }
 
 impl Pace {
     pub(super) const fn new() -> Self {
         Pace {
             steps: Cell::new(STEPS_MAX),
+            busy_until: Cell::new(Duration::ZERO),
+            rest_until: Cell::new(Duration::ZERO),
         }
+    }
+
+    /// Somebody proposed something.
+    pub(super) fn on_proposal(&self, now: Duration) {
+        self.busy_until.set(now + BUSY_TIME);
+    }
+
+    /// How long what can wait rests from now on, if it does.
+    pub(super) fn rest(&self, now: Duration) -> Option<Duration> {
+        let left = self.rest_until.get().saturating_sub(now);
+        (!left.is_zero()).then_some(left)
     }
 
     /// For the next turn; see [`engine::types::Budget`].
@@ -33,8 +55,12 @@ impl Pace {
         self.steps.get()
     }
 
-    /// A turn took so long, and left work or not.
-    pub(super) fn on_turn(&self, took: Duration, more: bool) {
+    /// A turn between these times left work or not.
+    pub(super) fn on_turn(&self, start: Duration, end: Duration, more: bool) {
+        let took = end.saturating_sub(start);
+        if more && end < self.busy_until.get() && self.rest(start).is_none() {
+            self.rest_until.set(end + took);
+        }
         let steps = self.steps.get();
         if took > TURN_MAX {
             self.steps.set((steps / 2).max(STEPS_MIN));
@@ -53,7 +79,7 @@ mod tests {
         for turn in 0..20 {
             let took = step * pace.steps() as u32;
             let before = pace.steps();
-            pace.on_turn(took, true);
+            pace.on_turn(Duration::ZERO, took, true);
             if pace.steps() == before {
                 return (turn, took);
             }
@@ -77,11 +103,28 @@ mod tests {
         let pace = Pace::new();
         settle(&pace, Duration::from_micros(4));
         let steps = pace.steps();
-        pace.on_turn(Duration::from_micros(1), false);
+        pace.on_turn(Duration::ZERO, Duration::from_micros(1), false);
         assert_eq!(pace.steps(), steps);
         for _ in 0..20 {
-            pace.on_turn(Duration::from_millis(10), true);
+            pace.on_turn(Duration::ZERO, Duration::from_millis(10), true);
         }
         assert_eq!(pace.steps(), STEPS_MIN);
+    }
+
+    #[test]
+    fn what_can_wait_rests_as_long_as_it_worked_while_there_are_proposals() {
+        let ms = Duration::from_millis;
+        let pace = Pace::new();
+        pace.on_turn(ms(10), ms(12), true);
+        assert_eq!(pace.rest(ms(12)), None, "nobody else is there");
+        pace.on_proposal(ms(12));
+        pace.on_turn(ms(12), ms(13), false);
+        assert_eq!(pace.rest(ms(13)), None, "nothing can wait");
+        pace.on_turn(ms(13), ms(15), true);
+        assert_eq!(pace.rest(ms(15)), Some(ms(2)));
+        // A turn for the proposals meanwhile makes it no longer.
+        pace.on_turn(ms(16), ms(17), true);
+        assert_eq!(pace.rest(ms(16)), Some(ms(1)));
+        assert_eq!(pace.rest(ms(17)), None);
     }
 }
