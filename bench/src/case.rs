@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::load::{Client, Extent, Load, LoadError, LoadResult, Op, Order};
 use crate::metric::{self, Metric, Sample};
+use crate::own::OwnError;
 use crate::server::{RunningServer, ServerCommand, ServerError};
 use crate::stopwatch::Stopwatch;
 use crate::usage::Memory;
@@ -84,6 +85,8 @@ pub enum CaseError {
     Server(#[from] ServerError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Own(#[from] OwnError),
     #[error("measuring: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -20,6 +20,7 @@
 //! compare   compare: two servers in turns, round by round
 //! floors    floors: every promise, PASS or MISS
 //! steady    steady: a prober while checkpoints and a compaction run
+//! extremes  extremes: crowds of watchers and leases, stalled clients, maintenance, starts
 //! agree     agree: our client beside etcd's
 //! profile   profile: where a put's microseconds go, by `perf`
 //! null_server, disk   the denominators
@@ -35,6 +36,7 @@ pub mod args;
 pub mod case;
 pub mod compare;
 pub mod disk;
+pub mod extremes;
 pub mod floors;
 pub mod load;
 pub mod machine;

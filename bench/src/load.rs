@@ -55,6 +55,8 @@ pub enum Order {
     Sequential,
     /// By a generator with a fixed seed.
     Random,
+    /// Each once, neighbours far apart in time; then again.
+    Scattered,
 }
 
 /// When a part of a load is over: so many requests were answered, and so much time went by.

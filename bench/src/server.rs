@@ -28,6 +28,10 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// Time for an orderly end; an etcd with much to write takes a second or two.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// Names in a server's folder.
+const DATA: &str = "data";
+const LOG: &str = "server.log";
+
 /// How much of a server's log an error shows.
 const LOG_BYTES_SHOWN: usize = 2_000;
 
@@ -55,9 +59,22 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct RunningServer {
     process: Process,
+    started: Instant,
     endpoint: SocketAddr,
+    /// How it was started.
+    command: ServerCommand,
+    core: Option<usize>,
     /// Removed last, after the process is gone.
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// How a server ends before it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is told to, and does so in order.
+    Stopped,
+    /// By SIGKILL.
+    Killed,
 }
 
 impl ServerCommand {
@@ -111,22 +128,34 @@ impl ServerCommand {
     ) -> Result<RunningServer, ServerError> {
         let folder = TempDir::with_prefix_in("etcore-bench-", parent)?;
         let [client, peer] = free_ports()?;
-        let log = folder.path().join("server.log");
-        let mut command = process::command(&self.program, Stdio::null(), &log)?;
-        command.args(self.all_args(&folder.path().join("data"), client, peer));
-        let process = Process::start(&mut command, core)?;
+        let command = Self {
+            program: self.program.clone(),
+            args: self.all_args(&folder.path().join(DATA), client, peer),
+        };
+        let started = Instant::now();
+        let process = command.spawn(folder.path(), core)?;
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
         let mut server = RunningServer {
             process,
+            started,
             endpoint,
-            _folder: folder,
+            command,
+            core,
+            folder,
         };
-        server.wait_ready(&log, limit)?;
+        server.wait_ready(limit)?;
         Ok(server)
     }
 }
 
 impl ServerCommand {
+    /// Starts the program with its arguments as they are.
+    fn spawn(&self, folder: &Path, core: Option<usize>) -> Result<Process, ServerError> {
+        let mut command = process::command(&self.program, Stdio::null(), &folder.join(LOG))?;
+        command.args(&self.args);
+        Ok(Process::start(&mut command, core)?)
+    }
+
     /// The arguments with directory and URLs in them.
     fn all_args(&self, data: &Path, client_port: u16, peer_port: u16) -> Vec<String> {
         let data_dir = data.to_string_lossy();
@@ -159,6 +188,11 @@ impl RunningServer {
         self.endpoint
     }
 
+    /// When the process was started, last.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Ends the server in order; one that does not end is killed and reported.
     ///
     /// # Errors
@@ -168,7 +202,36 @@ impl RunningServer {
         Ok(())
     }
 
-    fn wait_ready(&mut self, log: &Path, limit: Duration) -> Result<(), ServerError> {
+    /// Size of the store's file, as both servers keep it.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn store_len(&self) -> io::Result<u64> {
+        let path = self.folder.path().join(DATA).join("member/snap/db");
+        Ok(fs::metadata(path)?.len())
+    }
+
+    /// Ends the server and starts it in the same directory. Its first answer is not awaited.
+    ///
+    /// # Errors
+    /// If it did not end by itself when it should, or cannot be started.
+    pub fn restart(self, ending: Ending) -> Result<Self, ServerError> {
+        let signal = match ending {
+            Ending::Stopped => Signal::TERM,
+            Ending::Killed => Signal::KILL,
+        };
+        self.process.stop(signal, STOP_LIMIT)?;
+        let started = Instant::now();
+        let process = self.command.spawn(self.folder.path(), self.core)?;
+        Ok(Self {
+            process,
+            started,
+            ..self
+        })
+    }
+
+    fn wait_ready(&mut self, limit: Duration) -> Result<(), ServerError> {
+        let log = &self.folder.path().join(LOG);
         let deadline = Instant::now() + limit;
         while !is_healthy(self.endpoint) {
             if let Some(status) = self.process.ended()? {

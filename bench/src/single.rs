@@ -112,6 +112,7 @@ impl SingleRun {
         let order = match load.order {
             Order::Random => "random",
             Order::Sequential => "sequential",
+            Order::Scattered => "scattered",
         };
         Ok(json!({
             "op": load.op.name(),

@@ -13,6 +13,7 @@ use self::flags::Flags;
 use crate::agree::Agreement;
 use crate::case::{Case, Settings, Sizes};
 use crate::compare::Comparison;
+use crate::extremes::{Extreme, ExtremeSizes, ExtremesRun};
 use crate::floors::FloorsRun;
 use crate::load::{Client, Extent, Load, Op, Order};
 use crate::own::{OwnClient, key_space_max};
@@ -28,6 +29,7 @@ usage: etcore-bench run --endpoint IP:PORT [--op put] …      load a server tha
        etcore-bench compare --a COMMAND --b COMMAND          two servers in turns, fresh directories
        etcore-bench floors --etcd COMMAND --etcore COMMAND   every promise with its figure, PASS or MISS
        etcore-bench steady --etcd COMMAND --etcore COMMAND   a prober while checkpoints and a compaction run
+       etcore-bench extremes --etcd COMMAND --etcore COMMAND what etcd is worst at: crowds, stalled clients, maintenance
        etcore-bench agree --server COMMAND                   our client and etcd's on one server, in turns
        etcore-bench profile --server COMMAND                 where a put's microseconds go
        etcore-bench null-server [--listen URL] [--core N]    answers everything, does nothing
@@ -46,7 +48,7 @@ run
   --warm-up-ops N         requests before                   (a tenth of --ops)
   --warm-up-seconds S     time before                       (a fifth of --seconds)
   --keys N                key space                         (10000)
-  --order NAME            random or sequential              (random)
+  --order NAME            random, sequential or scattered   (random)
   --fill                  write every key once before
   --pid N                 the server, for its CPU time and memory
   --json                  one JSON line instead of the table
@@ -57,7 +59,17 @@ steady
   --seconds S             least length of a phase           (20)
   --background-puts N     paced puts a second beside the prober, 0 for none (2000)
 
-compare, floors, steady, agree, profile
+extremes
+  --cases LIST            of watch,idle_watchers,stalled,keepalive,stampede,maintenance,starts (all)
+  --watchers N            of one key                        (10000)
+  --seconds S             least length of a measured part   (5)
+  --stalled N             watchers that do not read         (1000)
+  --leases N              that are kept alive               (10000)
+  --stampede N            leases that end together          (1000000)
+  --store-keys N          keys of the maintenance case, of 1000 B (1600000)
+  --start-keys N          keys of the starts case           (1000000)
+
+compare, floors, steady, extremes, agree, profile
   --client NAME           own or benchmark (compare, profile) (own)
   --benchmark PATH        etcd's tool                       (tests/compat/bin/benchmark; floors: not used)
   --rounds N              rounds                            (3)
@@ -93,6 +105,7 @@ pub enum Request {
     Compare(Comparison),
     Floors(FloorsRun),
     Steady(SteadyRun),
+    Extremes(ExtremesRun),
     Agree(Agreement),
     Profile(ProfileRun),
     NullServer(NullServer),
@@ -162,10 +175,50 @@ const SMALL_STEADY: SteadySizes = SteadySizes {
     ..REAL_STEADY
 };
 
+const REAL_EXTREMES: ExtremeSizes = ExtremeSizes {
+    conn_count: 100,
+    watcher_count: 10_000,
+    measured: Duration::from_secs(5),
+    idle_conn_count: 500,
+    idle_streams_per_conn: 10,
+    idle_watchers_per_stream: 20,
+    settle: Duration::from_secs(2),
+    stalled_count: 1_000,
+    stalled_round_count: 5,
+    lease_count: 10_000,
+    keepalives_in_flight: 1_000,
+    stampede_count: 1_000_000,
+    maintenance_key_count: 1_600_000,
+    maintenance_value_len: 1_000,
+    start_key_count: 1_000_000,
+};
+
+const SMALL_EXTREMES: ExtremeSizes = ExtremeSizes {
+    conn_count: 3,
+    watcher_count: 30,
+    measured: Duration::from_millis(200),
+    idle_conn_count: 3,
+    idle_streams_per_conn: 2,
+    idle_watchers_per_stream: 2,
+    settle: Duration::from_millis(50),
+    stalled_count: 6,
+    stalled_round_count: 1,
+    lease_count: 30,
+    keepalives_in_flight: 6,
+    stampede_count: 200,
+    maintenance_key_count: 4_000,
+    maintenance_value_len: 500,
+    start_key_count: 1_000,
+};
+
 /// A bound for counts, far above what anyone waits for.
 const MANY: u64 = 1_000_000_000;
 
-const ORDERS: [(&str, Order); 2] = [("random", Order::Random), ("sequential", Order::Sequential)];
+const ORDERS: [(&str, Order); 3] = [
+    ("random", Order::Random),
+    ("sequential", Order::Sequential),
+    ("scattered", Order::Scattered),
+];
 
 impl Request {
     /// Reads a command line, without the program's name.
@@ -185,6 +238,7 @@ impl Request {
             "compare" => Self::Compare(comparison(&mut flags)?),
             "floors" => Self::Floors(floors(&mut flags)?),
             "steady" => Self::Steady(steady(&mut flags)?),
+            "extremes" => Self::Extremes(extremes(&mut flags)?),
             "agree" => Self::Agree(agreement(&mut flags)?),
             "profile" => Self::Profile(profile(&mut flags)?),
             "null-server" => Self::NullServer(null_server(&mut flags)?),
@@ -269,6 +323,48 @@ fn steady(flags: &mut Flags) -> Result<SteadyRun, ArgsError> {
                 0..=100_000,
             )?,
             look: base.look,
+        },
+    })
+}
+
+fn extremes(flags: &mut Flags) -> Result<ExtremesRun, ArgsError> {
+    let core = flags.core("client-core", Some(1))?;
+    let base = if flags.is_set("small") {
+        SMALL_EXTREMES
+    } else {
+        REAL_EXTREMES
+    };
+    let settings = settings(flags, core)?;
+    let Client::Own(client) = settings.client else {
+        return Err(ArgsError::Contradiction(
+            "only our own client holds streams",
+        ));
+    };
+    let keys_max = key_space_max(settings.sizes.key_size_bytes).min(MANY);
+    Ok(ExtremesRun {
+        etcd: flags.command("etcd")?,
+        etcore: flags.command("etcore")?,
+        cases: flags.list(
+            "cases",
+            &Extreme::ALL,
+            &Extreme::ALL.map(|case| (case.name(), case)),
+        )?,
+        round_count: rounds(flags)?,
+        client,
+        settings,
+        sizes: ExtremeSizes {
+            watcher_count: flags.number("watchers", base.watcher_count, 1..=1_000_000)?,
+            measured: flags.seconds("seconds", base.measured, 0.01..=3_600.0)?,
+            stalled_count: flags.number("stalled", base.stalled_count, 1..=1_000_000)?,
+            lease_count: flags.number("leases", base.lease_count, 1..=MANY)?,
+            stampede_count: flags.number("stampede", base.stampede_count, 1..=MANY)?,
+            maintenance_key_count: flags.number(
+                "store-keys",
+                base.maintenance_key_count,
+                4..=keys_max,
+            )?,
+            start_key_count: flags.number("start-keys", base.start_key_count, 100..=keys_max)?,
+            ..base
         },
     })
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use bench::agree::Agreement;
 use bench::args::{Disk, NullServer, Request, USAGE};
 use bench::compare::{CaseRounds, Comparison};
+use bench::extremes::ExtremesRun;
 use bench::floors::{self, FloorsLine, FloorsRun};
 use bench::single::SingleRun;
 use bench::steady::{self, SteadyRun};
@@ -38,6 +39,7 @@ fn perform(request: Request) -> Result<(), Box<dyn Error>> {
         Request::Compare(comparison) => compare(&comparison)?,
         Request::Floors(run) => floors(&run)?,
         Request::Steady(run) => steady(&run)?,
+        Request::Extremes(run) => extremes(&run)?,
         Request::Agree(agreement) => agree(&agreement)?,
         Request::Profile(profile) => print!("{}", profile.run()?),
         Request::NullServer(server) => serve_null(&server)?,
@@ -101,6 +103,21 @@ fn steady(run: &SteadyRun) -> Result<(), Box<dyn Error>> {
     println!("{}", floors::to_text(&floors));
     println!("{}", serde_json::json!({ "floors": floors }));
     for line in result.to_json(&run.sizes, &conditions)? {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn extremes(run: &ExtremesRun) -> Result<(), Box<dyn Error>> {
+    let conditions = Conditions::of(&run.comparison())?;
+    print!("{}", conditions.to_text());
+    println!("{:?}", run.sizes);
+    let result = run.run(|line| eprintln!("{line}"))?;
+    print!("{}", result.to_table());
+    let floors = result.floors();
+    println!("{}", floors::to_text(&floors));
+    println!("{}", serde_json::json!({ "floors": floors }));
+    for line in result.to_json(&conditions)? {
         println!("{line}");
     }
     Ok(())

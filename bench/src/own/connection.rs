@@ -1,32 +1,23 @@
-//! One connection of the load: a socket that does not block, `net`'s client, and the calls in flight.
+//! One connection of the load: its line, and the unary calls in flight on it.
 
 use std::collections::HashMap;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use net::{CallId, ClientConnection, ClientEvent, Limits, Metadata};
+use net::{CallId, ClientEvent, Limits, Metadata};
 use prost::Message as _;
 
 use super::OwnError;
+use super::line::{Line, ReadEnd};
 use super::requests::Answer;
-
-/// What one write carries at most.
-const WRITE_SIZE_BYTES_MAX: usize = 64 * 1024;
-
-/// Time for a connection to be accepted.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: TcpStream,
-    machine: ClientConnection,
+    line: Line,
     calls: HashMap<CallId, Call>,
-    outgoing: Vec<u8>,
-    /// How much of `outgoing` was written.
-    sent_len: usize,
 }
 
 /// A request in flight.
@@ -46,36 +37,20 @@ pub(super) struct Answered {
     pub(super) answer: Answer,
 }
 
-/// What a socket said to a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadEnd {
-    /// There may be more.
-    Some,
-    /// Nothing for now.
-    Empty,
-}
-
 impl Connection {
     pub(super) fn connect(
         endpoint: SocketAddr,
         limits: &Arc<Limits>,
         now: Duration,
     ) -> io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&endpoint, CONNECT_LIMIT)?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        let authority = endpoint.to_string();
         Ok(Self {
-            socket,
-            machine: ClientConnection::new(Arc::clone(limits), &authority, now),
+            line: Line::connect(endpoint, limits, now)?,
             calls: HashMap::new(),
-            outgoing: Vec::new(),
-            sent_len: 0,
         })
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+        self.line.socket()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -91,11 +66,12 @@ impl Connection {
         tag: u32,
     ) -> Result<(), OwnError> {
         let id = self
+            .line
             .machine
             .start_call(path, &Metadata::default(), None)
             .ok_or(OwnError::Lost("it takes no more calls"))?;
-        self.machine.send_message(id, request);
-        self.machine.half_close(id);
+        self.line.machine.send_message(id, request);
+        self.line.machine.half_close(id);
         let call = Call {
             started,
             tag,
@@ -107,29 +83,16 @@ impl Connection {
 
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<ReadEnd, OwnError> {
-        match self.socket.read(buffer) {
-            Ok(0) => Err(OwnError::Lost("it was closed")),
-            Ok(len) => {
-                self.machine.on_bytes(&buffer[..len]);
-                let is_full = len == buffer.len();
-                Ok(if is_full {
-                    ReadEnd::Some
-                } else {
-                    ReadEnd::Empty
-                })
-            }
-            Err(error) if is_passing(&error) => Ok(ReadEnd::Empty),
-            Err(error) => Err(error.into()),
-        }
+        self.line.read(buffer)
     }
 
     pub(super) fn on_time(&mut self, now: Duration) {
-        self.machine.on_time(now);
+        self.line.machine.on_time(now);
     }
 
     /// The next call that ended; one that failed is an error.
     pub(super) fn poll_answered(&mut self) -> Result<Option<Answered>, OwnError> {
-        while let Some(event) = self.machine.poll_event() {
+        while let Some(event) = self.line.machine.poll_event() {
             match event {
                 ClientEvent::Message { id, payload } => {
                     if let Some(call) = self.calls.get_mut(&id) {
@@ -159,23 +122,7 @@ impl Connection {
 
     /// Writes what there is. `false`: the socket takes no more for now.
     pub(super) fn flush(&mut self) -> Result<bool, OwnError> {
-        loop {
-            if self.sent_len == self.outgoing.len() {
-                self.outgoing.clear();
-                self.sent_len = 0;
-                self.machine
-                    .poll_transmit(&mut self.outgoing, WRITE_SIZE_BYTES_MAX);
-                if self.outgoing.is_empty() {
-                    return Ok(true);
-                }
-            }
-            match self.socket.write(&self.outgoing[self.sent_len..]) {
-                Ok(len) => self.sent_len += len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_passing(&error) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.line.flush()
     }
 }
 
@@ -187,11 +134,4 @@ fn answered(call: Call) -> Result<Answered, OwnError> {
         tag: call.tag,
         answer,
     })
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }

@@ -10,11 +10,15 @@
 //! - A request that fails ends the load, as does an answer that cannot be true (a key missing, a wrong count).
 //! - The stopwatch runs over the measured part only: neither connections nor warm-up are in it.
 //!
-//! [`paced`] is the other kind: an open loop, whose requests are due at fixed times whatever the server does.
+//! [`paced`] is the other kind: an open loop, whose requests are due at fixed times whatever the server does. [`crowd`] is
+//! for calls that go on: many connections with streams on them, whose messages the caller reads.
 //!
 //! Blocking `epoll` and not our own executor, so that what is measured is one thing and what measures another.
 
 mod connection;
+pub(crate) mod crowd;
+pub mod errand;
+mod line;
 pub mod paced;
 mod requests;
 mod window;
@@ -25,13 +29,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use net::Limits;
 use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use self::connection::{Connection, ReadEnd};
+use self::connection::Connection;
+use self::line::ReadEnd;
 use self::requests::Requests;
+pub(crate) use self::requests::key;
 pub use self::requests::key_space_max;
+pub(crate) use self::window::new_histogram;
 use self::window::{Phase, Window};
 use crate::load::{Load, LoadResult};
 use crate::process;
@@ -100,23 +108,38 @@ pub fn run(
 /// # Errors
 /// [`OwnError`] if the server does not answer a read.
 pub fn revision(endpoint: SocketAddr) -> Result<i64, OwnError> {
+    let header = ask_once(endpoint, requests::any_read())?.header;
+    header
+        .map(|header| header.revision)
+        .ok_or(OwnError::Answer("it has no header"))
+}
+
+/// A linearizable read of one key, which need not be there.
+///
+/// # Errors
+/// [`OwnError`] if the server does not answer it.
+pub fn read_once(endpoint: SocketAddr) -> Result<(), OwnError> {
+    ask_once(endpoint, requests::point_read()).map(drop)
+}
+
+/// One call on a connection of its own.
+fn ask_once(
+    endpoint: SocketAddr,
+    (path, request): (&str, Bytes),
+) -> Result<requests::Answer, OwnError> {
     let mut connection =
         Connection::connect(endpoint, &Arc::new(Limits::client()), Duration::ZERO)?;
     connection.socket().set_nonblocking(false)?;
     connection
         .socket()
         .set_read_timeout(Some(Duration::from_secs(10)))?;
-    let (path, request) = requests::any_read();
     connection.start(path, request, Duration::ZERO, 0)?;
     let mut buffer = vec![0; READ_SIZE_BYTES];
     loop {
         connection.flush()?;
         connection.read(&mut buffer)?;
         if let Some(answered) = connection.poll_answered()? {
-            let header = answered.answer.header;
-            return header
-                .map(|header| header.revision)
-                .ok_or(OwnError::Answer("it has no header"));
+            return Ok(answered.answer);
         }
     }
 }
@@ -281,7 +304,7 @@ fn depths(client_count: u32, conn_count: u32) -> Vec<usize> {
         .collect()
 }
 
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))

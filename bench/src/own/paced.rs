@@ -3,7 +3,7 @@
 //! ```text
 //!   due:  0 ms      1 ms      2 ms            prober: put + linearizable get of one key, one write on one connection
 //!         │ ·     · │ ·     · │ ·     ·       background writer, on a second connection, between them
-//!         └ latency runs from here            compaction, if asked for: sent first, on a third connection
+//!         └ latency runs from here            errands, if asked for: sent first, each on a connection of its own
 //! ```
 //!
 //! - A latency runs from the moment the request was *due* to the moment its answer was read. A server that stalls for
@@ -27,8 +27,10 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use super::connection::{Connection, ReadEnd};
-use super::requests::{self, Requests};
+use super::connection::Connection;
+use super::errand::{Errand, ErrandDone, Running};
+use super::line::ReadEnd;
+use super::requests::Requests;
 use super::window::new_histogram;
 use super::{OwnClient, OwnError, READ_SIZE_BYTES, thread_cpu};
 use crate::load::{Load, Op};
@@ -53,28 +55,28 @@ const BACKGROUND_IN_FLIGHT_MAX: usize = 100;
 /// How often a loop that only waits for answers looks at the clock.
 const WAKE_EVERY: Duration = Duration::from_millis(200);
 
-/// Time for a compaction to be answered.
-const COMPACTION_LIMIT: Duration = Duration::from_secs(600);
+/// Time for all errands to be done.
+const ERRANDS_LIMIT: Duration = Duration::from_secs(1_200);
 
-/// Places of the connections, and of the timer among epoll's events.
+/// Places of the connections, of the timer, and of errands from here on, among epoll's events.
 const PROBER: usize = 0;
 const BACKGROUND: usize = 1;
-const COMPACTION: usize = 2;
-const TIMER: u64 = 3;
+const TIMER: usize = 2;
+const ERRANDS: usize = 3;
 
-/// Tags of the prober's calls: which request, and whether it was due while the compaction ran.
+/// Tags of the prober's calls: which request, and above it the turn of errands, from 1, during which it was due.
 const TAG_GET: u32 = 1;
-const TAG_COMPACTING: u32 = 2;
+const TAG_TURN_SHIFT: u32 = 1;
 
 /// What is asked, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pace {
     /// Its keys, sizes and order; the other fields are not looked at.
     pub load: Load,
     /// Beside the prober; 0 for none.
     pub background_puts_per_sec: u32,
-    /// A revision to compact at the beginning. Its answer is awaited.
-    pub compact: Option<i64>,
+    /// Those of one turn begin together, the first ones at once, others when those before are done. All are awaited.
+    pub errands: Vec<Vec<Errand>>,
     pub at_least: Duration,
 }
 
@@ -89,14 +91,14 @@ pub struct ProbeLatencies {
 #[derive(Debug, Clone)]
 pub struct PacedResult {
     pub all: ProbeLatencies,
-    /// Of those that were due before the compaction was answered.
-    pub compacting: ProbeLatencies,
+    /// Of those that were due during each turn of errands.
+    pub beside: Vec<ProbeLatencies>,
     /// How late probes were sent, in nanoseconds.
     pub lateness: Histogram<u64>,
     pub background_count: u64,
     pub elapsed: Duration,
-    /// Until the compaction was answered.
-    pub compaction: Option<Duration>,
+    /// In the order of their ends.
+    pub errands: Vec<ErrandDone>,
     pub client_cpu: Duration,
 }
 
@@ -119,18 +121,18 @@ pub fn run(
         stopwatch.stop()?;
         Ok(PacedResult {
             all: runner.all,
-            compacting: runner.compacting,
+            beside: runner.beside,
             lateness: runner.lateness,
             background_count: runner.background_count,
             elapsed: runner.origin.elapsed(),
-            compaction: runner.compaction,
+            errands: runner.done,
             client_cpu,
         })
     })
 }
 
 impl ProbeLatencies {
-    fn new() -> Result<Self, OwnError> {
+    pub(crate) fn new() -> Result<Self, OwnError> {
         Ok(Self {
             put: new_histogram().ok_or(NO_HISTOGRAM)?,
             get: new_histogram().ok_or(NO_HISTOGRAM)?,
@@ -145,6 +147,13 @@ impl ProbeLatencies {
         both
     }
 
+    /// Adds those of another.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // The bounds are the same, so nothing can lie outside of them.
+        let _ = self.put.add(&other.put);
+        let _ = self.get.add(&other.get);
+    }
+
     fn record(&mut self, is_get: bool, latency: Duration) {
         let histogram = if is_get { &mut self.get } else { &mut self.put };
         histogram.saturating_record(as_ns(latency));
@@ -155,9 +164,11 @@ const NO_HISTOGRAM: OwnError = OwnError::Answer("no histogram");
 
 struct Runner {
     pace: Pace,
-    /// The prober's, the background writer's, the compaction's.
-    connections: [Connection; 3],
-    is_blocked: [bool; 3],
+    endpoint: SocketAddr,
+    limits: Arc<Limits>,
+    /// The prober's, the background writer's.
+    connections: [Connection; 2],
+    is_blocked: [bool; 2],
     epoll: OwnedFd,
     timer: OwnedFd,
     probes: Requests,
@@ -165,13 +176,13 @@ struct Runner {
     /// When the next probe and the next background put are due.
     probe_due: Duration,
     background_due: Duration,
-    /// The revision to compact, until that is sent.
-    compact: Option<i64>,
-    is_compacting: bool,
-    /// How long the compaction took.
-    compaction: Option<Duration>,
+    /// Turns of errands that were begun.
+    turn_count: usize,
+    /// Of the last one; `None` when it is done.
+    running: Vec<Option<Running>>,
+    done: Vec<ErrandDone>,
     all: ProbeLatencies,
-    compacting: ProbeLatencies,
+    beside: Vec<ProbeLatencies>,
     lateness: Histogram<u64>,
     background_count: u64,
     origin: Instant,
@@ -184,7 +195,7 @@ impl Runner {
     fn connect(pace: &Pace, endpoint: SocketAddr, stall_limit: Duration) -> Result<Self, OwnError> {
         let limits = Arc::new(Limits::client());
         let connect = || Connection::connect(endpoint, &limits, Duration::ZERO);
-        let connections = [connect()?, connect()?, connect()?];
+        let connections = [connect()?, connect()?];
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -196,12 +207,14 @@ impl Runner {
             let data = epoll::EventData::new_u64(place);
             epoll::add(&epoll, socket, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
         }
-        let data = epoll::EventData::new_u64(TIMER);
+        let data = epoll::EventData::new_u64(TIMER as u64);
         epoll::add(&epoll, &timer, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
         Ok(Self {
-            pace: *pace,
+            pace: pace.clone(),
+            endpoint,
+            limits,
             connections,
-            is_blocked: [false; 3],
+            is_blocked: [false; 2],
             epoll,
             timer,
             probes: Requests::new(&pace.load),
@@ -211,11 +224,11 @@ impl Runner {
             }),
             probe_due: LEAD,
             background_due: LEAD + background_every(pace) / 2,
-            compact: pace.compact,
-            is_compacting: false,
-            compaction: None,
+            turn_count: 0,
+            running: Vec::new(),
+            done: Vec::new(),
             all: ProbeLatencies::new()?,
-            compacting: ProbeLatencies::new()?,
+            beside: Vec::new(),
             lateness: new_histogram().ok_or(NO_HISTOGRAM)?,
             background_count: 0,
             origin: Instant::now(),
@@ -241,9 +254,10 @@ impl Runner {
             }
             for event in &events {
                 // The timer is armed anew before each sleep, which takes its event away.
-                let place = event.data.u64();
-                if place != TIMER {
-                    self.on_ready(usize::try_from(place).unwrap_or(usize::MAX))?;
+                match usize::try_from(event.data.u64()).unwrap_or(usize::MAX) {
+                    TIMER => {}
+                    place if place >= ERRANDS => self.on_errand(place)?,
+                    place => self.on_ready(place)?,
                 }
             }
             self.check_stall()?;
@@ -255,10 +269,14 @@ impl Runner {
         self.origin.elapsed()
     }
 
-    /// Whether nothing more will be due: the time is over and no compaction is awaited.
+    /// Whether nothing more will be due: the time is over and no errand is awaited.
     fn is_draining(&self) -> bool {
-        let is_compacted = self.compact.is_none() && !self.is_compacting;
-        is_compacted && self.probe_due >= LEAD + self.pace.at_least
+        let is_done = self.turn_count == self.pace.errands.len() && !self.has_errand();
+        is_done && self.probe_due >= LEAD + self.pace.at_least
+    }
+
+    fn has_errand(&self) -> bool {
+        self.running.iter().any(Option::is_some)
     }
 
     fn is_over(&self) -> bool {
@@ -268,16 +286,54 @@ impl Runner {
     /// Sends what is due by now.
     fn start_due(&mut self) -> Result<(), OwnError> {
         self.start_probes()?;
-        if self.probe_due > LEAD
-            && let Some(revision) = self.compact.take()
-        {
-            let (path, request) = requests::compaction(revision);
-            let now = self.now();
-            self.connections[COMPACTION].start(path, request, now, 0)?;
-            self.is_compacting = true;
-            self.flush(COMPACTION)?;
+        if self.probe_due > LEAD && !self.has_errand() {
+            self.start_errands()?;
         }
         self.start_background()
+    }
+
+    fn start_errands(&mut self) -> Result<(), OwnError> {
+        let Some(turn) = self.pace.errands.get(self.turn_count) else {
+            return Ok(());
+        };
+        self.running.clear();
+        for errand in turn {
+            let now = self.origin.elapsed();
+            let mut running = Running::start(*errand, self.endpoint, &self.limits, now)?;
+            let data = epoll::EventData::new_u64((ERRANDS + self.running.len()) as u64);
+            epoll::add(
+                &self.epoll,
+                running.line.socket(),
+                data,
+                epoll::EventFlags::IN,
+            )
+            .map_err(io::Error::from)?;
+            running.line.flush()?;
+            self.running.push(Some(running));
+        }
+        self.turn_count += 1;
+        self.beside.push(ProbeLatencies::new()?);
+        Ok(())
+    }
+
+    fn on_errand(&mut self, place: usize) -> Result<(), OwnError> {
+        let now = self.now();
+        let Some(slot) = self.running.get_mut(place - ERRANDS) else {
+            return Ok(());
+        };
+        let Some(running) = slot else {
+            return Ok(());
+        };
+        self.last_answer = now;
+        if let Some(done) = running.on_ready(&mut self.buffer, now)? {
+            // Its socket is closed with it, which takes it from epoll.
+            self.done.push(done);
+            *slot = None;
+            return Ok(());
+        }
+        // A request of a few bytes and windows always find room in a socket.
+        running.line.flush()?;
+        Ok(())
     }
 
     fn start_probes(&mut self) -> Result<(), OwnError> {
@@ -287,15 +343,16 @@ impl Runner {
             if now < self.probe_due {
                 break;
             }
-            let compacting = if self.is_compacting {
-                TAG_COMPACTING
+            let turn = if self.has_errand() {
+                self.turn_count
             } else {
                 0
             };
+            let turn = u32::try_from(turn).unwrap_or(0) << TAG_TURN_SHIFT;
             let [(put_path, put), (get_path, get)] = self.probes.make_pair();
             let prober = &mut self.connections[PROBER];
-            prober.start(put_path, put, self.probe_due, compacting)?;
-            prober.start(get_path, get, self.probe_due, compacting | TAG_GET)?;
+            prober.start(put_path, put, self.probe_due, turn)?;
+            prober.start(get_path, get, self.probe_due, turn | TAG_GET)?;
             let late = now.saturating_sub(self.probe_due);
             self.lateness.saturating_record(as_ns(late));
             self.probe_due += PROBE_EVERY;
@@ -377,15 +434,15 @@ impl Runner {
                         return Err(OwnError::WrongCount { count, wanted: 1 });
                     }
                     self.all.record(is_get, latency);
-                    if answered.tag & TAG_COMPACTING != 0 {
-                        self.compacting.record(is_get, latency);
+                    let turn = (answered.tag >> TAG_TURN_SHIFT) as usize;
+                    let beside = turn
+                        .checked_sub(1)
+                        .and_then(|turn| self.beside.get_mut(turn));
+                    if let Some(beside) = beside {
+                        beside.record(is_get, latency);
                     }
                 }
-                BACKGROUND => self.background_count += 1,
-                _ => {
-                    self.compaction = Some(latency);
-                    self.is_compacting = false;
-                }
+                _ => self.background_count += 1,
             }
         }
         Ok(())
@@ -406,8 +463,8 @@ impl Runner {
         if now.saturating_sub(self.last_answer) > self.stall_limit {
             return Err(OwnError::Stalled(self.stall_limit));
         }
-        if self.is_compacting && now > COMPACTION_LIMIT {
-            return Err(OwnError::Stalled(COMPACTION_LIMIT));
+        if self.has_errand() && now > ERRANDS_LIMIT {
+            return Err(OwnError::Stalled(ERRANDS_LIMIT));
         }
         Ok(())
     }

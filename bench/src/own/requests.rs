@@ -18,6 +18,9 @@ const COMPACT: &str = "/etcdserverpb.KV/Compact";
 /// Any; the same in each run, so that runs are alike.
 const SEED: u64 = 0x5eed_0000_e7c0_4e00;
 
+/// Prime, so that steps of it reach every key of any space that is no multiple of it.
+const STRIDE: u64 = 1_000_003;
+
 /// Makes the requests of one load.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -96,6 +99,7 @@ impl Requests {
         let key_no = match self.load.order {
             Order::Sequential => self.made_count % self.load.key_space.max(1),
             Order::Random => self.random.next() % self.load.key_space.max(1),
+            Order::Scattered => self.made_count.wrapping_mul(STRIDE) % self.load.key_space.max(1),
         };
         self.made_count += 1;
         key_no
@@ -103,7 +107,7 @@ impl Requests {
 
     fn put(&self, key_no: u64) -> Bytes {
         encode(&PutRequest {
-            key: self.key(key_no),
+            key: key(key_no, self.load.key_size_bytes),
             value: self.value.clone(),
             ..PutRequest::default()
         })
@@ -111,7 +115,7 @@ impl Requests {
 
     fn get(&self, key_no: u64) -> Bytes {
         encode(&RangeRequest {
-            key: self.key(key_no),
+            key: key(key_no, self.load.key_size_bytes),
             ..RangeRequest::default()
         })
     }
@@ -124,19 +128,27 @@ impl Requests {
             Op::Count | Op::Limit => i64::try_from(self.load.key_space).ok(),
         }
     }
+}
 
-    /// `k` and the number in as many digits as the key has room for.
-    fn key(&self, key_no: u64) -> Bytes {
-        let size = self.load.key_size_bytes.max(1);
-        let mut key = BytesMut::zeroed(size);
-        key[0] = PREFIX;
-        let mut rest = key_no;
-        for digit in key[1..].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        key.freeze()
+/// `k` and the number in as many digits as the key has room for.
+pub(crate) fn key(key_no: u64, key_size_bytes: usize) -> Bytes {
+    let mut key = BytesMut::zeroed(key_size_bytes.max(1));
+    key[0] = PREFIX;
+    let mut rest = key_no;
+    for digit in key[1..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
+    key.freeze()
+}
+
+/// Path and message of a linearizable read of one key.
+pub(super) fn point_read() -> (&'static str, Bytes) {
+    let read = RangeRequest {
+        key: Bytes::from_static(&[PREFIX]),
+        ..RangeRequest::default()
+    };
+    (RANGE, encode(&read))
 }
 
 /// Path and message of a read whose answer carries the revision and no key.
@@ -206,6 +218,15 @@ mod tests {
         assert_eq!(keys, [b"k000", b"k001", b"k002", b"k000"]);
         assert!(made.iter().all(|put| put.value.len() == 20));
         assert!(puts.wanted_count().is_none());
+    }
+
+    #[test]
+    fn scattered_keys_come_once_each() {
+        let mut puts = requests(Op::Put, Order::Scattered);
+        let made = (0..3).map(|_| PutRequest::decode(puts.make()).unwrap().key);
+        let mut keys: Vec<Bytes> = made.collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["k000", "k001", "k002"].map(Bytes::from));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const LATENCY_NS_MAX: u64 = 600_000_000_000;
 const FIGURES: u8 = 3;
 
 /// Of latencies in nanoseconds. `None`: its bounds contradict each other, which they do not.
-pub(super) fn new_histogram() -> Option<Histogram<u64>> {
+pub(crate) fn new_histogram() -> Option<Histogram<u64>> {
     Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, FIGURES).ok()
 }
 

@@ -23,6 +23,7 @@ use hdrhistogram::Histogram;
 use crate::case::{CaseError, Settings};
 use crate::compare::Comparison;
 use crate::load::{Client, Extent, Load, Op, Order};
+use crate::own::errand::Errand;
 use crate::own::paced::{self, Pace, PacedResult, ProbeLatencies};
 use crate::own::{self, OwnClient};
 use crate::server::{RunningServer, ServerCommand};
@@ -167,7 +168,11 @@ impl SteadyRun {
         let (measured, result) = self.phase(&server, &self.pace(background, Some(filled)))?;
         add(Phase::Compaction, measured);
         let part = Measured {
-            figures: latency_figures(&result.compacting),
+            figures: result
+                .beside
+                .first()
+                .map(latency_figures)
+                .unwrap_or_default(),
             turns: None,
         };
         add(Phase::WhileCompacting, part);
@@ -199,7 +204,10 @@ impl SteadyRun {
                 ..self.fill()
             },
             background_puts_per_sec,
-            compact,
+            errands: compact
+                .map(|revision| vec![Errand::Compact(revision)])
+                .into_iter()
+                .collect(),
             at_least: self.sizes.phase,
         }
     }
@@ -210,7 +218,7 @@ impl SteadyRun {
         server: &RunningServer,
         pace: &Pace,
     ) -> Result<(Measured, PacedResult), CaseError> {
-        self.wait_quiet(server.pid())?;
+        wait_quiet(server.pid(), self.sizes.look)?;
         let endpoint = server.endpoint();
         let before = Turns::scrape(endpoint)?;
         let mut stopwatch = Stopwatch::of(server.pid());
@@ -241,33 +249,34 @@ impl SteadyRun {
                 span.foreign_percent(result.client_cpu)?,
             ),
         ]);
-        if let Some(compaction) = result.compaction {
-            figures.insert("compaction_secs", compaction.as_secs_f64());
+        if let Some(compaction) = result.errands.first() {
+            figures.insert("compaction_secs", compaction.took.as_secs_f64());
         }
         if let Some(turns) = &turns {
             figures.insert("turns", turns.count() as f64);
         }
         Ok((Measured { figures, turns }, result))
     }
+}
 
-    /// Waits until checkpoints and the like are done. A server that never rests is measured as it is.
-    fn wait_quiet(&self, pid: u32) -> io::Result<()> {
-        let mut quiet_count = 0;
-        for _ in 0..QUIET_LOOKS_MAX {
-            let mut clock = CpuClock::start(pid)?;
-            thread::sleep(self.sizes.look);
-            let share = clock.read()?.on_cpu.as_secs_f64() / self.sizes.look.as_secs_f64();
-            quiet_count = if share < QUIET_CPU_SHARE {
-                quiet_count + 1
-            } else {
-                0
-            };
-            if quiet_count == 2 {
-                break;
-            }
+/// Waits until checkpoints and the like are done: two looks of this length find next to no CPU used. A server that never
+/// rests is measured as it is.
+pub(crate) fn wait_quiet(pid: u32, look: Duration) -> io::Result<()> {
+    let mut quiet_count = 0;
+    for _ in 0..QUIET_LOOKS_MAX {
+        let mut clock = CpuClock::start(pid)?;
+        thread::sleep(look);
+        let share = clock.read()?.on_cpu.as_secs_f64() / look.as_secs_f64();
+        quiet_count = if share < QUIET_CPU_SHARE {
+            quiet_count + 1
+        } else {
+            0
+        };
+        if quiet_count == 2 {
+            break;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Names of the latency figures: of puts, of gets, of both; each p50, p99, p99.9 and the largest.
@@ -277,7 +286,7 @@ const LATENCIES: [[&str; 4]; 3] = [
     ["both_p50_us", "both_p99_us", "both_p999_us", "both_max_us"],
 ];
 
-fn latency_figures(latencies: &ProbeLatencies) -> Figures {
+pub(crate) fn latency_figures(latencies: &ProbeLatencies) -> Figures {
     let both = latencies.both();
     let mut figures = Figures::from([("requests", both.len() as f64)]);
     let histograms = [&latencies.put, &latencies.get, &both];
@@ -293,6 +302,6 @@ fn latency_figures(latencies: &ProbeLatencies) -> Figures {
     figures
 }
 
-fn quantile_us(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+pub(crate) fn quantile_us(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1e3
 }
