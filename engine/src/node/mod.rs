@@ -180,7 +180,7 @@ pub struct Node {
     has_lazy_record: bool,
     /// True from the proposal of this member's NOSPACE alarm until it is applied.
     is_space_alarm_proposed: bool,
-    /// The clock at the last tick.
+    /// The clock at the last turn or tick.
     now: Duration,
     tick_count: u64,
     /// See [`Node::rest`].
@@ -266,6 +266,13 @@ impl Node {
         self.leadership.is_leader
             && self.applied_term == self.consensus.term()
             && self.consensus.is_sole_voter()
+    }
+
+    /// Input: the time, before a turn. The leases that are granted in it, and all of them if this member begins to lead in
+    /// it, have their time from then on. From the last tick on it would be too short: by a tick, after a stop of the process
+    /// by that, and at a start, when a sole voter leads before its first tick, by all that the start took.
+    pub fn on_time(&mut self, now: Duration) {
+        self.now = self.now.max(now);
     }
 
     /// Input: one tick (the heartbeat interval) passed; `now` is a monotonic clock.

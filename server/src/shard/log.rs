@@ -354,6 +354,7 @@ impl LogShard {
         let start = driver::now();
         let more = {
             let mut node = self.node.borrow_mut();
+            node.on_time(start);
             node.rest(self.pace.rest(start).is_some());
             node.work(&mut budget)?
         };

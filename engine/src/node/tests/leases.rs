@@ -92,3 +92,16 @@ fn remaining_times_go_into_the_log_and_a_keep_alive_clears_them() {
     member.settle();
     assert_eq!(remaining(&member), 1000);
 }
+
+/// A grant that is applied long after the last tick has its whole time; the simulator found that it had not.
+#[test]
+fn a_lease_begins_on_the_clock_of_its_turn() {
+    let mut member = Member1::new();
+    member.tick(1);
+    member.node.on_time(seconds(4));
+    member.grant(7, 5);
+    let told = member.node.lease_time(LeaseId(7), false, seconds(4));
+    assert_eq!(told.map(|told| told.remaining_seconds), Some(5));
+    member.tick(8);
+    assert_eq!(member.renew(7, 8), Renewal::Renewed(5));
+}
