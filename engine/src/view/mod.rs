@@ -166,4 +166,12 @@ pub enum Sabotage {
     ReuseStorePages,
     /// Checkpoints leave out the leases.
     LoseLeases,
+    /// A lease is gone.
+    ForgetLease,
+    /// A watcher that has caught up misses the first revision at the frontier.
+    WatchGap,
+    /// A watcher that starts in the past does so a revision too early.
+    WatchEarly,
+    /// The same, too late.
+    WatchLate,
 }

@@ -8,6 +8,7 @@
 //! What is short is copied together; a long pair is a piece of its own, shared with the tail.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -101,10 +102,46 @@ impl Event {
     }
 }
 
+/// Counts the bytes of all [`Pieces`] of a hub that somebody still has to send.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    pub(super) fn len(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is long of a response, shared by all who are told the same. It counts as long as it lives.
+#[derive(Debug)]
+struct Pieces {
+    pieces: Vec<Bytes>,
+    len: usize,
+    meter: Meter,
+}
+
+impl Pieces {
+    fn new(pieces: Vec<Bytes>, meter: &Meter) -> Self {
+        let len = pieces.iter().map(Bytes::len).sum();
+        meter.0.fetch_add(len, Ordering::Relaxed);
+        Pieces {
+            pieces,
+            len,
+            meter: meter.clone(),
+        }
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        self.meter.0.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
 /// Events that go into one response.
 #[derive(Debug)]
 pub(super) struct Part {
-    pieces: Arc<[Bytes]>,
+    pieces: Arc<Pieces>,
     len: usize,
     event_count: usize,
     /// A part of the same events follows.
@@ -142,9 +179,8 @@ impl Body {
         }
         let len = head.len() + part.len;
         let bytes = if len <= WHOLE_LEN_MAX {
-            part.pieces
-                .iter()
-                .for_each(|piece| head.extend_from_slice(piece));
+            let pieces = part.pieces.pieces.iter();
+            pieces.for_each(|piece| head.extend_from_slice(piece));
             ResponseBytes::whole(head.into())
         } else {
             ResponseBytes {
@@ -158,11 +194,11 @@ impl Body {
 }
 
 /// One encoded `WatchResponse`. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ResponseBytes {
     len: usize,
     first: Bytes,
-    rest: Option<Arc<[Bytes]>>,
+    rest: Option<Arc<Pieces>>,
 }
 
 impl ResponseBytes {
@@ -191,12 +227,12 @@ impl ResponseBytes {
     pub fn piece(&self, no: usize) -> Option<&Bytes> {
         match no.checked_sub(1) {
             None => Some(&self.first),
-            Some(no) => self.rest.as_ref()?.get(no),
+            Some(no) => self.rest.as_ref()?.pieces.get(no),
         }
     }
 
     pub fn piece_count(&self) -> usize {
-        1 + self.rest.as_ref().map_or(0, |rest| rest.len())
+        1 + self.rest.as_ref().map_or(0, |rest| rest.pieces.len())
     }
 
     /// For tests.
@@ -216,6 +252,7 @@ pub(super) struct BodyBuild {
     form: Form,
     /// Length from which a response is split, if its watchers allow it.
     fragment_len: usize,
+    meter: Meter,
     parts: Vec<Part>,
     pieces: Vec<Bytes>,
     /// Of the piece that gathers.
@@ -226,10 +263,11 @@ pub(super) struct BodyBuild {
 }
 
 impl BodyBuild {
-    pub(super) fn new(form: Form, fragment_len: usize) -> Self {
+    pub(super) fn new(form: Form, fragment_len: usize, meter: &Meter) -> Self {
         BodyBuild {
             form,
             fragment_len,
+            meter: meter.clone(),
             parts: Vec::new(),
             pieces: Vec::new(),
             gathered: Vec::new(),
@@ -296,7 +334,7 @@ impl BodyBuild {
     fn end_part(&mut self, more: bool) {
         self.flush();
         self.parts.push(Part {
-            pieces: std::mem::take(&mut self.pieces).into(),
+            pieces: Arc::new(Pieces::new(std::mem::take(&mut self.pieces), &self.meter)),
             len: std::mem::take(&mut self.len),
             event_count: std::mem::take(&mut self.event_count),
             more,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::etcdserverpb::{ResponseHeader, WatchResponse};
 
 use super::StreamNo;
-use super::body::ResponseBytes;
+use super::body::{Meter, ResponseBytes};
 use super::group::{GroupNo, Member};
 use super::lane::{Gathered, Lane, LaneNo};
 use super::slots::Slots;
@@ -79,18 +79,22 @@ pub struct Hub {
     pub(super) noticing: VecDeque<(StreamNo, Option<i64>)>,
     /// Bytes that all watchers count for.
     pub(super) watchers_len: usize,
+    /// Of long responses.
+    meter: Meter,
     /// Watchers that catch up, or would.
     slow_count: usize,
     /// As of the newest View seen.
     pub(super) raft_term: u64,
     pub(super) random: SplitMix64,
+    #[cfg(feature = "sabotage")]
+    sabotage: Option<crate::view::Sabotage>,
 }
 
 impl Hub {
     /// A hub that begins behind the state of `view`.
     pub fn new(options: HubOptions, view: &PinnedView<'_>) -> Self {
-        let mut lanes = Slots::default();
-        let first = lanes.insert(Lane::new(view.revision(), true));
+        let (mut lanes, meter) = (Slots::default(), Meter::default());
+        let first = lanes.insert(Lane::new(view.revision(), true, &meter));
         debug_assert_eq!(first, FRONTIER);
         Hub {
             random: SplitMix64(options.seed),
@@ -108,8 +112,27 @@ impl Hub {
             notice_times: BTreeSet::new(),
             noticing: VecDeque::new(),
             watchers_len: 0,
+            meter,
             slow_count: 0,
             raft_term: view.raft_term(),
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
+        }
+    }
+
+    /// Plants a bug, for the simulator.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, sabotage: crate::view::Sabotage) {
+        self.sabotage = Some(sabotage);
+    }
+
+    /// Where a watcher with this start revision, which is not in the future, really starts.
+    #[cfg(feature = "sabotage")]
+    pub(super) fn sabotaged_start(&self, start: i64) -> i64 {
+        match self.sabotage {
+            Some(crate::view::Sabotage::WatchEarly) => start - 1,
+            Some(crate::view::Sabotage::WatchLate) => start + 1,
+            _ => start,
         }
     }
 
@@ -121,6 +144,12 @@ impl Hub {
     /// Watchers that are not at the frontier.
     pub fn slow_watcher_count(&self) -> usize {
         self.slow_count
+    }
+
+    /// Bytes of the long responses that are not sent wholly. Streams that are told the same share them; a client that stands
+    /// still in the middle of one keeps it, which is for the shell to bound.
+    pub fn held_len(&self) -> usize {
+        self.meter.len()
     }
 
     pub fn stream_count(&self) -> usize {
@@ -277,6 +306,8 @@ impl Hub {
                 return;
             }
             budget.spend(2);
+            #[cfg(feature = "sabotage")]
+            let next = next + i64::from(self.sabotage == Some(crate::view::Sabotage::WatchGap));
             self.leave_lane(member.watcher, next);
             self.join_lane(member.watcher, FRONTIER);
         }
@@ -345,7 +376,8 @@ impl Hub {
             None if self.catching_up.len() >= CATCHING_UP_MAX => return None,
             _ => {}
         }
-        let no = self.lanes.insert(Lane::new(next - 1, false));
+        let lane = Lane::new(next - 1, false, &self.meter);
+        let no = self.lanes.insert(lane);
         self.catching_up.push_back(no);
         Some(no)
     }

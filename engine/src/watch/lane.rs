@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use proto::etcdserverpb::ResponseHeader;
 
-use super::body::{Body, BodyBuild, Event, ResponseBytes};
+use super::body::{Body, BodyBuild, Event, Meter, ResponseBytes};
 use super::group::{GroupNo, Groups, Member};
 use super::watcher::Form;
 use crate::mvcc::{RequestError, key_in};
@@ -38,6 +38,8 @@ pub(super) struct Lane {
     pub(super) done: i64,
     /// It goes with the store; the others catch up with it.
     is_frontier: bool,
+    /// Of the hub.
+    meter: Meter,
     pub(super) groups: Groups,
     pub(super) batch: Option<Batch>,
     /// Its members are moved elsewhere; nobody may join.
@@ -90,10 +92,11 @@ pub(super) enum Gathered {
 }
 
 impl Lane {
-    pub(super) fn new(done: i64, is_frontier: bool) -> Self {
+    pub(super) fn new(done: i64, is_frontier: bool, meter: &Meter) -> Self {
         Lane {
             done,
             is_frontier,
+            meter: meter.clone(),
             groups: Groups::default(),
             batch: None,
             is_leaving: false,
@@ -188,7 +191,7 @@ impl Lane {
         fragment_len: usize,
         budget: &mut Budget,
     ) -> Result<(), RequestError> {
-        let is_frontier = self.is_frontier;
+        let (is_frontier, meter) = (self.is_frontier, &self.meter);
         while let Some(batch) = &mut self.batch
             && let Stage::Fanning(fan) = &mut batch.stage
             && fan.body.is_none()
@@ -214,7 +217,7 @@ impl Lane {
             let form = Form(member.form);
             let begun = fan.build.take().filter(|(build, _)| build.form() == form);
             let (mut build, mut position) =
-                begun.unwrap_or_else(|| (BodyBuild::new(form, fragment_len), 0));
+                begun.unwrap_or_else(|| (BodyBuild::new(form, fragment_len, meter), 0));
             while let Some(&hit) = group.hits.get(position) {
                 if budget.is_spent() {
                     fan.build = Some((build, position));
@@ -265,7 +268,7 @@ impl Lane {
             Some(fan) => (fan.body.as_ref().map(|(form, _)| *form), fan.header),
             None => (None, ResponseHeader::default()),
         };
-        let mut build = BodyBuild::new(form.unwrap_or(Form(0)), fragment_len);
+        let mut build = BodyBuild::new(form.unwrap_or(Form(0)), fragment_len, &self.meter);
         let events = self.batch.as_ref().map_or(&[][..], |batch| &batch.events);
         let hits = self.groups.get(group_no).map_or(&[][..], |g| &g.hits);
         for hit in hits {

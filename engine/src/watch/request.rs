@@ -60,11 +60,17 @@ impl Hub {
             }
         };
         let Some(watcher) = created else { return };
+        #[cfg(feature = "sabotage")]
+        let sabotaged_start = self.sabotaged_start(request.start_revision);
         let Some(state) = self.watchers.get_mut(watcher) else {
             return;
         };
         let start = state.start;
         state.next = if start == 0 { revision + 1 } else { start };
+        #[cfg(feature = "sabotage")]
+        if (1..=revision).contains(&start) {
+            state.next = sabotaged_start;
+        }
         let (id, next) = (state.id, state.next);
         let answer = WatchResponse {
             header: Some(self.header(revision)),

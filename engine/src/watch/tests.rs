@@ -609,3 +609,36 @@ fn watchers_are_told_what_the_twin_says() {
     assert!(progress_count > 200, "{progress_count}");
     assert!(told_count > 10_000, "{told_count}");
 }
+
+/// One watcher more than the budget bears is refused; a cancelled one gives its share back.
+#[test]
+fn watchers_take_what_they_may_and_no_more() {
+    let mut world = World::new(1);
+    let client = world.hub.open_stream(world.now);
+    let view = world.reader.pin();
+    let create = |hub: &mut Hub, key_len: usize| {
+        let request = pb::WatchCreateRequest {
+            key: "k".repeat(key_len).into(),
+            ..Default::default()
+        };
+        hub.create(client, request, &view, Duration::ZERO);
+        let response = hub.poll_response().expect("an answer");
+        response.bytes.decode().expect("a response")
+    };
+    let refusal = (0..).find_map(|no| {
+        let answer = create(&mut world.hub, 1000);
+        assert_eq!(answer.watch_id, if answer.canceled { -1 } else { no });
+        answer.canceled.then_some(answer)
+    });
+    let refusal = refusal.expect("there is an end");
+    assert!(refusal.created && refusal.cancel_reason.starts_with("etcore: "));
+    let count = world.hub.watcher_count();
+    assert!((500..=1 << 10).contains(&count), "{count} of a MiB");
+    assert!(world.hub.watchers_len <= 1 << 20);
+    // A refused one took nothing, not even an id.
+    assert!(create(&mut world.hub, 1000).canceled);
+    world.hub.cancel(client, 3, &view);
+    assert!(world.hub.poll_response().is_some());
+    assert!(create(&mut world.hub, 2000).canceled, "a longer one");
+    assert_eq!(create(&mut world.hub, 1000).watch_id, count as i64);
+}

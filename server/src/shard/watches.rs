@@ -34,6 +34,9 @@ pub(super) const ROOM_LEN: usize = 64 * 1024;
 const UNREAD_LEN_MAX: usize = 4 << 20;
 /// What all watchers of a shard may take: some 700,000 of short keys.
 const WATCHERS_LEN_MAX: usize = 512 << 20;
+/// What long responses of a shard may keep that clients have begun to take. Each range has its own, as large as the revision
+/// that it is told of; past this those end that stand still the longest, and their clients go on at the next revision.
+const HELD_LEN_MAX: usize = 256 << 20;
 /// Steps of the hub in a slice; see [`Budget`].
 const SLICE_STEPS: usize = 192;
 /// Responses of a slice.
@@ -78,6 +81,8 @@ pub(crate) struct Watches {
     wake: Notify,
     pub(super) bell: Arc<Bell>,
     metrics: Arc<Metrics>,
+    /// Counts long responses.
+    long_count: Cell<u64>,
     /// Streams that end without a leader.
     leaning_count: Cell<usize>,
 }
@@ -88,6 +93,8 @@ struct WatchStream {
     requires_leader: bool,
     /// A long response and its next piece.
     sending: Option<(ResponseBytes, usize)>,
+    /// Which of the shard's long responses that is, in the order of their beginnings.
+    sending_no: u64,
     /// Answers that come after it.
     behind: VecDeque<ResponseBytes>,
     behind_len: usize,
@@ -106,6 +113,7 @@ impl Watches {
             wake: Notify::new(),
             bell,
             metrics,
+            long_count: Cell::new(0),
             leaning_count: Cell::new(0),
         }
     }
@@ -148,6 +156,7 @@ impl Watches {
             reply,
             requires_leader,
             sending: None,
+            sending_no: 0,
             behind: VecDeque::new(),
             behind_len: 0,
         };
@@ -211,13 +220,35 @@ impl Watches {
         } else if event_count == 0 && stream.unread_len() > UNREAD_LEN_MAX {
             "etcore: the answers to this stream's requests are not read".to_owned()
         } else {
+            self.long_count.set(self.long_count.get() + 1);
+            stream.sending_no = match stream.sending {
+                None => self.long_count.get(),
+                Some(_) => stream.sending_no,
+            };
             if !stream.send(bytes) {
                 self.hub.borrow_mut().on_full(no);
             }
-            return;
+            drop(streams);
+            return self.end_stalled();
         };
         drop(streams);
         self.close(no, &Status::new(Code::ResourceExhausted, refusal));
+    }
+
+    /// Ends streams in the middle of long responses, those that began first, until the others keep what they may.
+    fn end_stalled(&self) {
+        while self.hub.borrow().held_len() > HELD_LEN_MAX {
+            // Rare enough to look at all of them.
+            let streams = self.streams.borrow();
+            let sending = streams.iter().filter(|(_, s)| s.sending.is_some());
+            let oldest = sending.min_by_key(|(_, s)| s.sending_no);
+            let Some(no) = oldest.map(|(no, _)| *no) else {
+                return;
+            };
+            drop(streams);
+            let reason = "etcore: this stream's events are not read";
+            self.close(no, &Status::new(Code::ResourceExhausted, reason));
+        }
     }
 
     // ---- the task

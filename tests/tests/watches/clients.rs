@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use proto::etcdserverpb::WatchCreateRequest;
+use net::grpc::Code;
+use prost::Message;
+use proto::etcdserverpb::watch_request::RequestUnion;
+use proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use tests::api::{WATCH, delete_range};
 use tests::client::Client;
 use tests::http;
 use tests::process::is_etcore;
+use tests::raw::{self, Raw};
 
 use super::stream::{Stream, watch, watch_range};
 use super::{Fixture, OPEN_END, told};
@@ -179,4 +184,124 @@ fn answers_that_nobody_reads_are_bounded() {
     }
     eprintln!("{grown} bytes at most");
     assert!(grown < 32 * MIB, "{grown}");
+}
+
+/// Streams of different ranges that stand still in the middle of one long response each: what they keep is bounded, at the
+/// cost of those that stand still the longest.
+#[test]
+fn long_responses_that_nobody_takes_are_bounded() {
+    if !is_etcore() {
+        return;
+    }
+    const STREAM_COUNT: usize = 40;
+    const KEY_COUNT: usize = 2000;
+    // Short enough to be copied into each response: 16 MB, where 256 MiB may be kept by each of two shards.
+    const VALUE_LEN: usize = 8000;
+    let mut fixture = Fixture::new(&["--shards=1"]);
+    let value = "v".repeat(VALUE_LEN);
+    for number in 0..KEY_COUNT {
+        fixture.put(&format!("k{number:04}"), &value);
+    }
+    let mut clients: Vec<Client> = (0..STREAM_COUNT).map(|_| fixture.connect()).collect();
+    let open = |(number, client)| {
+        let mut stream = Stream::open(client);
+        stream.create(WatchCreateRequest {
+            prev_kv: true,
+            ..watch_range("k", &format!("l{number}"))
+        });
+        stream
+    };
+    let mut streams: Vec<Stream<'_>> = clients.iter_mut().enumerate().map(open).collect();
+    let before = fixture.process.allocated_bytes();
+    fixture.delete(&delete_range("k", "l"));
+    fixture.await_gauge(EVENTS, (STREAM_COUNT * KEY_COUNT) as u64);
+    let grown = fixture.process.allocated_bytes().saturating_sub(before);
+    let (mut whole_count, mut ended_count) = (0, 0);
+    for stream in &mut streams {
+        match stream.try_next() {
+            Ok(response) => {
+                assert_eq!(response.events.len(), KEY_COUNT);
+                whole_count += 1;
+            }
+            Err(error) => {
+                let code = error.status().map(|(code, _)| code);
+                assert_eq!(code, Some(Code::ResourceExhausted), "{error}");
+                ended_count += 1;
+            }
+        }
+    }
+    eprintln!("{grown} bytes; {whole_count} streams go on, {ended_count} ended");
+    assert!(grown < 340 * MIB, "{grown}");
+    assert!(whole_count >= 10 && ended_count >= 10);
+}
+
+/// One that lets the server read its requests and never opens its own window: the answers wait, up to a bound.
+#[test]
+fn a_client_that_asks_on_behind_a_shut_window_loses_its_stream() {
+    if !is_etcore() {
+        return;
+    }
+    /// What a request is answered with takes at least so much: most of it is the reason.
+    const ANSWER_LEN_MIN: u64 = 70;
+    let fixture = Fixture::new(&[]);
+    let before = fixture.process.allocated_bytes();
+    let create = RequestUnion::CreateRequest(WatchCreateRequest {
+        watch_id: 5,
+        ..watch("b")
+    });
+    let request = WatchRequest {
+        request_union: Some(create),
+    };
+    let request = raw::message(&request.encode_to_vec());
+    let batch = request.repeat(16_000 / request.len());
+    let data = raw::frame(raw::kind::DATA, 0, 1, &batch);
+    let mut socket = Raw::connect_http2(fixture.process.client_addr()).expect("a listener");
+    let headers = raw::call_headers(1, WATCH);
+    socket.send(&headers).expect("the server reads");
+    let deadline = Instant::now() + PATIENCE;
+    // What may be sent on the stream and on the connection.
+    let mut windows = [65_535_i64; 2];
+    let (mut answers_len, mut is_begun) = (0, false);
+    loop {
+        while windows.iter().all(|window| *window >= batch.len() as i64) {
+            windows
+                .iter_mut()
+                .for_each(|window| *window -= batch.len() as i64);
+            socket.send(&data).expect("the server reads");
+            answers_len += (batch.len() / request.len()) as u64 * ANSWER_LEN_MIN;
+        }
+        let is_open = fixture.gauge(STREAMS) > 0;
+        if is_begun && !is_open {
+            break;
+        }
+        is_begun |= is_open;
+        assert!(answers_len < 16 * MIB, "{answers_len} bytes of answers");
+        assert!(Instant::now() < deadline, "{answers_len} bytes of answers");
+        // It may have said all that it will, while the gauge is about to fall.
+        let soon = Instant::now() + Duration::from_millis(100);
+        let Ok(frame) = socket.next_frame(soon) else {
+            continue;
+        };
+        let frame = frame.expect("the connection lives");
+        socket.acknowledge(&frame).expect("the server reads");
+        match frame.kind {
+            raw::kind::WINDOW_UPDATE => {
+                let octets = frame.payload.first_chunk::<4>().expect("four octets");
+                windows[usize::from(frame.stream == 0)] += i64::from(u32::from_be_bytes(*octets));
+            }
+            raw::kind::SETTINGS => {
+                for setting in frame.payload.chunks_exact(6) {
+                    // SETTINGS_INITIAL_WINDOW_SIZE is of streams.
+                    if let [0, 4, value @ ..] = setting {
+                        let value = value.first_chunk::<4>().expect("four octets");
+                        windows[0] += i64::from(u32::from_be_bytes(*value)) - 65_535;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(answers_len > 2 * MIB, "ended after {answers_len}");
+    let grown = fixture.process.allocated_bytes().saturating_sub(before);
+    assert!(grown < 16 * MIB, "{grown}");
 }

@@ -6,7 +6,7 @@ use proto::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use tests::api::WATCH;
-use tests::client::Client;
+use tests::client::{CallError, Client};
 
 pub(crate) fn watch(key: &str) -> WatchCreateRequest {
     WatchCreateRequest {
@@ -82,7 +82,12 @@ impl<'a> Stream<'a> {
     }
 
     pub(crate) fn next(&mut self) -> WatchResponse {
-        let response = self.client.next(self.call).expect("the stream lives");
-        response.expect("the stream goes on")
+        self.try_next().expect("the stream lives")
+    }
+
+    /// The same on a stream that the server may end.
+    pub(crate) fn try_next(&mut self) -> Result<WatchResponse, CallError> {
+        let response = self.client.next(self.call)?;
+        Ok(response.expect("the stream goes on"))
     }
 }
