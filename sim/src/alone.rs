@@ -85,9 +85,11 @@ impl Alone {
 
     /// True if something was done.
     fn turn(&mut self) -> Result<bool, NodeFailure> {
+        let now = Duration::from_micros(self.now);
         let Alone {
             disk, node, rng, ..
         } = self;
+        node.on_time(now);
         let mut is_busy = node.work(&mut Budget::unlimited())?;
         while let Some(io) = node.poll_io() {
             node.on_io_done(io.ticket, disk.perform(&io.op, rng));

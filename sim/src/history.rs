@@ -45,6 +45,15 @@ pub enum Call {
         id: i64,
         ttl: i64,
     },
+    Revoke {
+        id: i64,
+    },
+    KeepAlive {
+        id: i64,
+    },
+    TimeToLive {
+        id: i64,
+    },
 }
 
 impl Call {
@@ -55,6 +64,11 @@ impl Call {
             }
             _ => None,
         }
+    }
+
+    /// Answered from the leader's clock.
+    pub fn is_of_lease(&self) -> bool {
+        matches!(self, Call::KeepAlive { .. } | Call::TimeToLive { .. })
     }
 
     pub fn is_serializable(&self) -> bool {

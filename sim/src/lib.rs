@@ -8,8 +8,9 @@
 //!     network   ordered streams between members that drop, delay and part
 //!     workload  clients that call and wait
 //!     reader    other cores: they read under pins and holds while the node goes on
+//!     watching  hubs, and clients that listen, fall behind, lose their stream and go on elsewhere
 //!   history   what clients saw; what members published
-//!   check     durability, linearizability, agreement, the store at the end: apart from the workload
+//!   check     durability, linearizability, agreement, watches, the store at the end: apart from the workload
 //!     alone   a member aside from the world, to see what it makes of a directory
 //!   runner    a seed to a verdict; a failing one is shrunk
 //! ```
@@ -34,5 +35,6 @@ pub mod plan;
 pub mod random;
 pub mod reader;
 pub mod runner;
+pub mod watching;
 pub mod workload;
 pub mod world;

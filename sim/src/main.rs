@@ -4,7 +4,7 @@
 //! sim --seed 7 --nodes 3              one seed, with its trace hash
 //! sim --seeds 0..2000 --nodes 1       a range, on all cores; ends with the first failing seed, shrunk
 //! ```
-//! A report names the command that replays it; `--until-us`, `--clients`, `--readers` and `--faults` are for that.
+//! A report names the command that replays it; `--until-us`, `--clients`, `--readers`, `--watchers` and `--faults` are for that.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -18,9 +18,11 @@ use sim::runner::{self, Failure};
 use sim::world::Summary;
 
 const USAGE: &str = "usage: sim [--seed N | --seeds A..B] [--nodes 1|3] [--plant BUG] [--jobs N]
-           [--until-us T] [--clients N] [--readers N] [--faults none|N,N,..] [--trace yes|no]
+           [--until-us T] [--clients N] [--readers N] [--watchers N] [--faults none|N,N,..]
+           [--trace yes|no]
 
-  BUG: skip-fsync, ack-before-sync, minority-commit, stale-read, page-reuse, store-sync, store-reuse, lost-leases
+  BUG: skip-fsync, ack-before-sync, minority-commit, stale-read, page-reuse, store-sync, store-reuse, lost-leases,
+       forgotten-lease, watch-gap, watch-early, watch-late
 ";
 
 #[derive(Debug)]
@@ -32,6 +34,7 @@ struct Options {
     until: Option<u64>,
     clients: Option<usize>,
     readers: Option<usize>,
+    watchers: Option<usize>,
     faults: Option<Vec<usize>>,
     is_traced: bool,
 }
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
             println!(
                 "sim: seeds {start}..{end} of {} members hold: {} operations, {} answered, {} starts, {} events, \
                  {} pinned or sliced reads ({} overtaken, {} compacted, {} by a hold), \
-                 flips ({} refused, {} stopped, {} unnoticed), trace {:016x}, {:.1?}",
+                 {:?}, {} keep-alives, {} leases ran out, flips ({} refused, {} stopped, {} unnoticed), trace {:016x}, {:.1?}",
                 options.node_count,
                 total.operation_count,
                 total.answered_count,
@@ -62,6 +65,9 @@ fn main() -> ExitCode {
                 total.reads.overtaken,
                 total.reads.compacted,
                 total.reads.held,
+                total.watches,
+                total.renewed_count,
+                total.expired_count,
                 total.flips.refused,
                 total.flips.stopped,
                 total.flips.unnoticed,
@@ -124,6 +130,9 @@ fn add(total: &mut Summary, run: &Summary) {
     total.answered_count += run.answered_count;
     total.start_count += run.start_count;
     total.reads.add(&run.reads);
+    total.watches += &run.watches;
+    total.renewed_count += run.renewed_count;
+    total.expired_count += run.expired_count;
     total.flips.add(&run.flips);
     total.revision = total.revision.max(run.revision);
 }
@@ -133,6 +142,7 @@ fn plan(options: &Options, seed: u64) -> Plan {
     plan.until = options.until.unwrap_or(plan.until);
     plan.client_count = options.clients.unwrap_or(plan.client_count);
     plan.reader_count = options.readers.unwrap_or(plan.reader_count);
+    plan.watcher_count = options.watchers.unwrap_or(plan.watcher_count);
     plan.is_traced = options.is_traced;
     if let Some(kept) = &options.faults {
         plan.faults.retain(|fault| kept.contains(&fault.no));
@@ -149,6 +159,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
         until: None,
         clients: None,
         readers: None,
+        watchers: None,
         faults: None,
         is_traced: false,
     };
@@ -173,6 +184,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--until-us" => options.until = Some(number(value)?),
             "--clients" => options.clients = Some(number(value)?.max(1) as usize),
             "--readers" => options.readers = Some(number(value)? as usize),
+            "--watchers" => options.watchers = Some(number(value)? as usize),
             "--trace" => options.is_traced = value == "yes",
             "--faults" => options.faults = Some(faults(value)?),
             _ => return Err(format!("unknown flag {flag}")),

@@ -27,9 +27,14 @@ use crate::disk::SimDisk;
 use crate::plan::{MILLISECOND, Plan, Plant, Time};
 use crate::random::Rng;
 use crate::reader::Reader;
+use crate::watching::shard::WatchShard;
 
 /// One tick at rate 1.
 pub const TICK: Time = 100 * MILLISECOND;
+
+/// In ticks of rate 1.
+const ELECTION_TICKS: usize = 10;
+pub const ELECTION_TIMEOUT: Time = TICK * ELECTION_TICKS as Time;
 
 /// Segments of the log that stay though a snapshot replaces them.
 pub const SEGMENTS_MAX: usize = 1;
@@ -43,6 +48,15 @@ pub struct Scan {
     pub operation: usize,
     pub is_held: bool,
     pub run: RangeRun,
+}
+
+/// A keep-alive without an answer.
+#[derive(Debug)]
+pub struct Renewing {
+    pub operation: usize,
+    pub id: i64,
+    /// The last entry that may have granted the lease.
+    pub granted_by: u64,
 }
 
 /// Work that the disk has under way.
@@ -80,10 +94,13 @@ pub struct Member {
     pub writes: BTreeMap<u64, usize>,
     pub reads: BTreeMap<u64, usize>,
     pub scans: Vec<Scan>,
+    pub renewing: Vec<Renewing>,
     /// The log shard's own; there while the member is up.
     pub handle: Option<ViewReader>,
     /// Those of other cores.
     pub readers: BTreeMap<usize, Reader>,
+    /// Hubs, one for each shard.
+    pub watch_shards: Vec<WatchShard>,
     /// The first revision that was not yet compared in this life.
     pub unshown: i64,
     pub is_turn_due: bool,
@@ -118,8 +135,10 @@ impl Member {
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
             scans: Vec::new(),
+            renewing: Vec::new(),
             handle: None,
             readers: BTreeMap::new(),
+            watch_shards: Vec::new(),
             unshown: 2,
             is_turn_due: false,
             has_disk_failed: false,
@@ -161,6 +180,10 @@ impl Member {
         for at in 0..plan.reader_count {
             let reader = Reader::new(no, at, self.life, plan, reader()?);
             self.readers.insert(at, reader);
+        }
+        for at in 0..plan.watch_shard_count {
+            let shard = WatchShard::new(no, at, self.life, plan, reader()?);
+            self.watch_shards.push(shard);
         }
         self.node = Some(node);
         Ok(true)
@@ -258,6 +281,7 @@ impl Member {
         self.node = None;
         self.handle = None;
         self.readers.clear();
+        self.watch_shards.clear();
         self.synced = None;
         for under_way in std::mem::take(&mut self.in_flight).into_values() {
             self.interrupt(&under_way);
@@ -283,9 +307,11 @@ impl Member {
         let writes = std::mem::take(&mut self.writes).into_values();
         let reads = std::mem::take(&mut self.reads).into_values();
         let scans = std::mem::take(&mut self.scans).into_iter();
+        let renewing = std::mem::take(&mut self.renewing).into_iter();
         writes
             .chain(reads)
             .chain(scans.map(|s| s.operation))
+            .chain(renewing.map(|r| r.operation))
             .collect()
     }
 
@@ -308,6 +334,7 @@ impl Member {
         self.writes.retain(|_, waiting| *waiting != operation);
         self.reads.retain(|_, waiting| *waiting != operation);
         self.scans.retain(|scan| scan.operation != operation);
+        self.renewing.retain(|r| r.operation != operation);
     }
 }
 
@@ -431,19 +458,24 @@ fn node_options(plan: &Plan, birth: Birth) -> NodeOptions {
         max_request_bytes: 1 << 20,
         consensus: ConsensusOptions {
             id: id_of(no),
-            election_ticks: 10,
+            election_ticks: ELECTION_TICKS,
             heartbeat_ticks: 1,
             pre_vote: true,
             seed: Rng::new(plan.seed, 200 + no as u64).draw() ^ u64::from(life),
             catch_up_entry_count: CATCH_UP_ENTRY_COUNT,
             catch_up_size_bytes: CATCH_UP_SIZE_BYTES,
         },
-        state: StateOptions::default(),
+        state: StateOptions {
+            lease_checkpoint_persist: true,
+            ..StateOptions::default()
+        },
         started_unix_ms: 1_700_000_000_000 + now / MILLISECOND,
         max_learners: 1,
         snapshot_count: plan.snapshot_count,
         checkpoints: plan.checkpoints,
-        leases: ExpiryOptions::default(),
+        leases: ExpiryOptions {
+            checkpoint_interval: plan.lease_checkpoint_interval,
+        },
         tick: Duration::from_micros(TICK),
     }
 }

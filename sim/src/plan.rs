@@ -1,5 +1,7 @@
 //! What one seed means: sizes, rates, and which faults come when.
 
+use std::time::Duration;
+
 use crate::disk::Fail;
 use crate::random::Rng;
 use engine::node::CheckpointOptions;
@@ -31,10 +33,18 @@ pub enum Plant {
     StoreReuse,
     /// Checkpoints leave out the leases.
     LostLeases,
+    /// A member that starts forgets a lease.
+    ForgottenLease,
+    /// A watcher that has caught up is not told the first revision after that.
+    WatchGap,
+    /// A watcher that resumes is told one revision too many.
+    WatchEarly,
+    /// A watcher that resumes is told one revision too few.
+    WatchLate,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 8] = [
+    pub const ALL: [Plant; 12] = [
         Plant::SkipFsync,
         Plant::AckBeforeSync,
         Plant::MinorityCommit,
@@ -43,6 +53,10 @@ impl Plant {
         Plant::StoreSync,
         Plant::StoreReuse,
         Plant::LostLeases,
+        Plant::ForgottenLease,
+        Plant::WatchGap,
+        Plant::WatchEarly,
+        Plant::WatchLate,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -55,6 +69,10 @@ impl Plant {
             Plant::StoreSync => "store-sync",
             Plant::StoreReuse => "store-reuse",
             Plant::LostLeases => "lost-leases",
+            Plant::ForgottenLease => "forgotten-lease",
+            Plant::WatchGap => "watch-gap",
+            Plant::WatchEarly => "watch-early",
+            Plant::WatchLate => "watch-late",
         }
     }
 
@@ -64,6 +82,10 @@ impl Plant {
             Plant::PageReuse => Some(Sabotage::ReusePinnedPages),
             Plant::StoreReuse => Some(Sabotage::ReuseStorePages),
             Plant::LostLeases => Some(Sabotage::LoseLeases),
+            Plant::ForgottenLease => Some(Sabotage::ForgetLease),
+            Plant::WatchGap => Some(Sabotage::WatchGap),
+            Plant::WatchEarly => Some(Sabotage::WatchEarly),
+            Plant::WatchLate => Some(Sabotage::WatchLate),
             _ => None,
         }
     }
@@ -126,6 +148,10 @@ pub enum FaultKind {
         member: usize,
         for_: Time,
     },
+    /// The same with whoever leads then: it goes on believing so for a while.
+    IsolateLeader {
+        for_: Time,
+    },
     /// Nothing goes one way.
     OneWay {
         from: usize,
@@ -173,6 +199,10 @@ pub struct Plan {
     pub key_fill_bytes: usize,
     /// Readers of each member that stand for other cores.
     pub reader_count: usize,
+    /// Clients that watch, with several watches each.
+    pub watcher_count: usize,
+    /// Hubs of each member.
+    pub watch_shard_count: usize,
     /// The shell performs a log write together with its sync.
     pub joins_sync: bool,
     /// Longest rest of a client between two calls.
@@ -184,6 +214,8 @@ pub struct Plan {
     /// Applied entries between two snapshots. Never with several members: snapshots to followers do not exist yet.
     pub snapshot_count: u64,
     pub checkpoints: CheckpointOptions,
+    /// How often remaining TTLs go into the log, if they do.
+    pub lease_checkpoint_interval: Option<Duration>,
     /// Prints every event: to look at one seed.
     pub is_traced: bool,
 }
@@ -211,12 +243,15 @@ impl Plan {
             key_count: rng.between(1, 9),
             key_fill_bytes: 0,
             reader_count: 0,
+            watcher_count: 0,
+            watch_shard_count: 1,
             joins_sync: false,
             think_max: rng.skewed(20, 1000) * MILLISECOND,
             budget_max: rng.between(2, 60),
             skipped_sync: rng.between(1, 40),
             snapshot_count: u64::MAX,
             checkpoints: CheckpointOptions::default(),
+            lease_checkpoint_interval: None,
             is_traced: false,
         };
         plan.faults = plan.draw_faults(&mut rng);
@@ -232,6 +267,12 @@ impl Plan {
             unsaved_bytes_max: rng.skewed(200, 40_000),
             unsaved_ticks_max: rng.between(1, 12),
         };
+        plan.watcher_count = rng.between(1, 4) as usize;
+        plan.watch_shard_count = rng.between(1, 3) as usize;
+        if rng.one_in(3) {
+            let interval = rng.between(200 * MILLISECOND, 2 * SECOND);
+            plan.lease_checkpoint_interval = Some(Duration::from_micros(interval));
+        }
         if node_count == 1 {
             plan.snapshot_count = rng.skewed(3, 200);
         }
@@ -286,7 +327,8 @@ impl Plan {
                 member,
                 pick: rng.draw(),
             },
-            15..=17 => FaultKind::Isolate { member, for_ },
+            15 | 16 => FaultKind::Isolate { member, for_ },
+            17 => FaultKind::IsolateLeader { for_ },
             18 => FaultKind::OneWay {
                 from: member,
                 to: (member + 1 + rng.below(2) as usize) % self.node_count,

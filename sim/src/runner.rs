@@ -61,9 +61,14 @@ fn catch_panics() {
 
 /// The smallest plan found that fails in the same way.
 pub fn shrink(failure: &Failure) -> Failure {
+    shrink_within(failure, SHRINK_RUN_COUNT_MAX)
+}
+
+/// The same with so many runs at most.
+pub fn shrink_within(failure: &Failure, run_count_max: usize) -> Failure {
     let mut shrinker = Shrinker {
         best: failure.clone(),
-        runs_left: SHRINK_RUN_COUNT_MAX,
+        runs_left: run_count_max,
     };
     while shrinker.pass() {}
     shrinker.best
@@ -92,23 +97,26 @@ impl Shrinker {
             }
             chunk /= 2;
         }
-        while self.best.plan.client_count > 1 {
-            let mut plan = self.best.plan.clone();
-            plan.client_count -= 1;
-            if !self.attempt(plan) {
-                break;
-            }
-            has_helped = true;
-        }
-        while self.best.plan.reader_count > 0 {
-            let mut plan = self.best.plan.clone();
-            plan.reader_count -= 1;
-            if !self.attempt(plan) {
-                break;
-            }
-            has_helped = true;
-        }
+        has_helped |= self.try_fewer(|plan| &mut plan.client_count, 1);
+        has_helped |= self.try_fewer(|plan| &mut plan.watcher_count, 0);
+        has_helped |= self.try_fewer(|plan| &mut plan.reader_count, 0);
         has_helped
+    }
+
+    /// Leaves out one after the other of those who are counted so, down to `least`.
+    fn try_fewer(&mut self, count: fn(&mut Plan) -> &mut usize, least: usize) -> bool {
+        let mut has_helped = false;
+        loop {
+            let mut plan = self.best.plan.clone();
+            if *count(&mut plan) <= least {
+                return has_helped;
+            }
+            *count(&mut plan) -= 1;
+            if !self.attempt(plan) {
+                return has_helped;
+            }
+            has_helped = true;
+        }
     }
 
     /// Ends the run soon after the violation, or still earlier.
@@ -162,9 +170,10 @@ pub fn report(failure: &Failure) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "seed {} broke at {ms} ms: {violation}", plan.seed);
     let (clients, readers) = (plan.client_count, plan.reader_count);
+    let watchers = plan.watcher_count;
     let _ = writeln!(
         text,
-        "  {clients} clients, {readers} readers of each member, faults:"
+        "  {clients} clients, {watchers} that watch, {readers} readers of each member, faults:"
     );
     for fault in &plan.faults {
         let ms = fault.at / MILLISECOND;
@@ -180,12 +189,13 @@ fn replay_command(plan: &Plan) -> String {
         .plant
         .map_or(String::new(), |plant| format!(" --plant {}", plant.name()));
     format!(
-        "sim --seed {} --nodes {}{plant} --until-us {} --clients {} --readers {} --faults {}",
+        "sim --seed {} --nodes {}{plant} --until-us {} --clients {} --readers {} --watchers {} --faults {}",
         plan.seed,
         plan.node_count,
         plan.until,
         plan.client_count,
         plan.reader_count,
+        plan.watcher_count,
         if faults.is_empty() {
             "none".to_owned()
         } else {

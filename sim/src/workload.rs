@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proto::etcdserverpb::{
     self as pb, CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest,
-    PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op,
+    LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, compare, request_op,
 };
 
 use crate::history::{Call, Outcome};
@@ -55,31 +55,38 @@ impl Client {
                 value: self.value(),
                 lease: 0,
             },
-            30..=49 => Call::Get {
+            30..=46 => Call::Get {
                 key,
                 is_serializable: false,
             },
-            50..=54 => Call::Get {
+            47..=51 => Call::Get {
                 key,
                 is_serializable: true,
             },
-            55..=64 => self.swap(key),
-            65..=72 => Call::PutPair {
+            52..=60 => self.swap(key),
+            61..=68 => Call::PutPair {
                 keys: [key, self.key(plan)],
                 value: self.value(),
             },
-            73..=79 => Call::Delete { key },
-            80..=81 => Call::DeleteAll,
-            82..=87 => Call::Scan,
-            88..=90 => Call::Compact {
+            69..=74 => Call::Delete { key },
+            75..=76 => Call::DeleteAll,
+            77..=81 => Call::Scan,
+            82..=84 => Call::Compact {
                 revision: self.revision.saturating_sub(self.rng.below(20) as i64),
             },
-            91..=94 => {
+            85..=88 => {
                 self.value_count += 1;
                 let id = (self.no as i64 + 1) << 32 | self.value_count as i64;
-                let ttl = self.rng.between(1, 6) as i64;
+                // Some stay to the end.
+                let ttl = match self.rng.one_in(4) {
+                    true => 10_000,
+                    false => self.rng.between(1, 6) as i64,
+                };
                 Call::Grant { id, ttl }
             }
+            89..=92 if self.lease != 0 => Call::KeepAlive { id: self.lease },
+            93..=94 if self.lease != 0 => Call::TimeToLive { id: self.lease },
+            95 if self.lease != 0 => Call::Revoke { id: self.lease },
             _ => Call::Put {
                 key: self.leased_key(plan),
                 value: self.value(),
@@ -98,8 +105,7 @@ impl Client {
     }
 
     fn key(&mut self, plan: &Plan) -> Bytes {
-        let no = self.rng.below(plan.key_count);
-        filled(format!("key-{no}"), plan)
+        key_of(self.rng.below(plan.key_count), plan)
     }
 
     fn leased_key(&mut self, plan: &Plan) -> Bytes {
@@ -163,6 +169,11 @@ impl Client {
     }
 }
 
+/// The key of this number.
+pub fn key_of(no: u64, plan: &Plan) -> Bytes {
+    filled(format!("key-{no}"), plan)
+}
+
 /// The key with as many more bytes as the plan wants.
 fn filled(key: String, plan: &Plan) -> Bytes {
     let mut key = key.into_bytes();
@@ -210,7 +221,10 @@ pub fn request_of(call: &Call) -> Option<InternalRaftRequest> {
         Call::Grant { id, ttl } => {
             request.lease_grant = Some(LeaseGrantRequest { id: *id, ttl: *ttl });
         }
-        Call::Get { .. } | Call::Scan => return None,
+        Call::Revoke { id } => request.lease_revoke = Some(LeaseRevokeRequest { id: *id }),
+        Call::Get { .. } | Call::Scan | Call::KeepAlive { .. } | Call::TimeToLive { .. } => {
+            return None;
+        }
     }
     Some(request)
 }

@@ -7,8 +7,10 @@
 
 mod calls;
 mod faults;
+mod leases;
 mod reads;
 mod turn;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use proto::raftpb;
 use crate::alone::Alone;
 use crate::check::agreement::{Agreement, summary};
 use crate::check::flip::FlipCounts;
+use crate::check::leases::LeaseBook;
 use crate::check::{self, Violation};
 use crate::history::{Operation, Outcome};
 use crate::member::{Member, SEGMENTS_MAX};
@@ -29,6 +32,8 @@ use crate::network::{Network, Passage};
 use crate::plan::{MILLISECOND, Plan, SECOND, Time};
 use crate::random::Rng;
 use crate::reader::ReadCounts;
+use crate::watching::WatchCounts;
+use crate::watching::client::WatchClient;
 use crate::workload::Client;
 
 /// How often a member defragments its store, while everything else goes on.
@@ -77,6 +82,17 @@ enum Event {
         life: u32,
         reader: usize,
     },
+    /// A slice of a hub, because there is something new or because notices are due.
+    Watch {
+        member: usize,
+        life: u32,
+        shard: usize,
+        is_timer: bool,
+    },
+    /// A client that watches looks at its stream.
+    Listen {
+        client: usize,
+    },
     Deliver {
         passage: Passage,
         bytes: Vec<u8>,
@@ -122,7 +138,11 @@ pub struct Summary {
     pub start_count: u32,
     pub revision: i64,
     pub reads: ReadCounts,
+    pub watches: WatchCounts,
     pub flips: FlipCounts,
+    /// Keep-alives that a leader answered, and leases that ran out.
+    pub renewed_count: usize,
+    pub expired_count: usize,
 }
 
 /// A run in progress.
@@ -137,10 +157,15 @@ pub struct World {
     members: Vec<Member>,
     network: Network,
     clients: Vec<Client>,
+    watchers: Vec<WatchClient>,
     operations: Vec<Operation>,
     agreement: Agreement,
+    leases: LeaseBook,
     reads: ReadCounts,
+    watch_counts: WatchCounts,
     flips: FlipCounts,
+    /// By the fault that does it.
+    isolated_leaders: BTreeMap<usize, usize>,
     ending: Ending,
     trace: u64,
     handled_count: u64,
@@ -150,6 +175,7 @@ impl World {
     pub fn new(plan: Plan) -> World {
         let members = (0..plan.node_count).map(|no| Member::new(no, &plan));
         let clients = (0..plan.client_count).map(|no| Client::new(no, &plan));
+        let watchers = (0..plan.watcher_count).map(|no| WatchClient::new(no, &plan));
         let mut world = World {
             now: 0,
             queue: BTreeMap::new(),
@@ -159,10 +185,14 @@ impl World {
             members: members.collect(),
             network: Network::new(Rng::new(plan.seed, 3)),
             clients: clients.collect(),
+            watchers: watchers.collect(),
             operations: Vec::new(),
             agreement: Agreement::default(),
+            leases: LeaseBook::new(plan.lease_checkpoint_interval.is_some()),
             reads: ReadCounts::default(),
+            watch_counts: WatchCounts::default(),
             flips: FlipCounts::default(),
+            isolated_leaders: BTreeMap::new(),
             ending: Ending::Running,
             trace: 0xcbf2_9ce4_8422_2325,
             handled_count: 0,
@@ -180,6 +210,10 @@ impl World {
         for client in 0..self.clients.len() {
             let at = self.rng.below(SECOND);
             self.schedule(at, Event::Call { client });
+        }
+        for client in 0..self.watchers.len() {
+            let at = self.watchers[client].rest(false);
+            self.schedule(at, Event::Listen { client });
         }
         for at in 0..self.plan.faults.len() {
             self.schedule(self.plan.faults[at].at, Event::Fault { at });
@@ -218,7 +252,10 @@ impl World {
             start_count: self.members.iter().map(|member| member.life).sum(),
             revision: self.agreement.published.newest(),
             reads: self.reads,
+            watches: self.watch_counts,
             flips: self.flips,
+            renewed_count: self.leases.renewed_count,
+            expired_count: self.leases.expired_count,
         }
     }
 
@@ -327,6 +364,16 @@ impl World {
                 true => self.step_reader(member, life, reader),
                 false => Ok(()),
             },
+            Event::Watch {
+                member,
+                life,
+                shard,
+                is_timer,
+            } => match self.is_alive(member, life) {
+                true => self.turn_watches(member, shard, is_timer),
+                false => Ok(()),
+            },
+            Event::Listen { client } => self.step_watcher(client),
             Event::Deliver { passage, bytes } => self.deliver(&passage, &bytes),
             Event::Forged { to, message } => {
                 self.on_message(to, *message);
@@ -359,6 +406,7 @@ impl World {
             Event::Tick { member, .. }
             | Event::Turn { member, .. }
             | Event::Read { member, .. }
+            | Event::Watch { member, .. }
             | Event::DiskDone { member, .. }
             | Event::StoreDone { member, .. }
             | Event::SnapDone { member, .. } => Some(*member),
@@ -381,6 +429,9 @@ impl World {
             let at = self.now + SECOND;
             self.schedule(at, Event::Start { member: no });
             return Ok(());
+        }
+        if let Some(node) = &member.node {
+            self.leases.on_state(no, &node.view(), self.now)?;
         }
         let (life, tick) = (member.life, member.tick);
         self.schedule(self.now + tick, Event::Tick { member: no, life });
@@ -514,6 +565,7 @@ impl World {
         alone.settle().map_err(stopped)?;
         let view = alone.view();
         self.agreement.on_view(no, member.unshown, &view)?;
+        self.leases.on_state(no, &view, self.now)?;
         let state = summary(view.applied_index().0, &view);
         let disk = alone.close().map_err(stopped)?;
         check::store::check(no, disk, &state, &mut self.agreement)
@@ -528,10 +580,12 @@ impl World {
         nodes.len() == self.members.len()
             && self.clients.iter().all(|client| client.waiting.is_none())
             && self.members.iter().all(Member::is_unread)
+            && self.are_watchers_settled()
             && nodes.iter().any(|node| node.leadership().is_leader)
             && nodes.iter().all(|node| {
                 node.is_quiet()
                     && is_swept(&node.view())
+                    && LeaseBook::waits_for(&node.view()) == 0
                     && node.leadership().leader_id != 0
                     && node.applied_index() == nodes[0].applied_index()
                     && node.commit_index() == node.applied_index()
@@ -566,7 +620,7 @@ impl World {
         let tell = |member: &Member| match &member.node {
             None => format!("{}: down", member.no),
             Some(node) => format!(
-                "{}: term {} leader {} commit {} applied {} quiet {} swept {} unread {}",
+                "{}: term {} leader {} commit {} applied {} quiet {} swept {} unread {}, {} leases are over",
                 member.no,
                 node.term(),
                 node.leadership().leader_id,
@@ -574,12 +628,20 @@ impl World {
                 node.applied_index(),
                 node.is_quiet(),
                 is_swept(&node.view()),
-                member.is_unread()
+                member.is_unread(),
+                LeaseBook::waits_for(&node.view())
             ),
         };
         let members: Vec<String> = self.members.iter().map(tell).collect();
         let waiting = self.clients.iter().filter(|c| c.waiting.is_some()).count();
-        format!("{}; {waiting} clients wait", members.join(", "))
+        let published = &self.agreement.published;
+        let watches = self.watchers.iter().map(|w| w.listener.describe(published));
+        let watches: Vec<String> = watches.collect();
+        format!(
+            "{}; {waiting} clients wait; watchers: {}",
+            members.join(", "),
+            watches.join("; ")
+        )
     }
 }
 

@@ -4,6 +4,8 @@ use sim::plan::{Plan, Plant};
 use sim::runner::{self, Failure};
 
 const SEED_COUNT_MAX: u64 = 500;
+/// Enough to see that what is left still fails. The program goes on for longer, and with three members that takes minutes.
+const SHRINK_RUN_COUNT_MAX: usize = 25;
 
 /// The first failure of one of these kinds, and its shrunk form.
 fn find(plant: Plant, node_count: usize, kinds: &[&str]) -> (Failure, Failure) {
@@ -13,7 +15,7 @@ fn find(plant: Plant, node_count: usize, kinds: &[&str]) -> (Failure, Failure) {
         };
         let kind = failure.violation.split(':').next().unwrap_or_default();
         if kinds.contains(&kind) {
-            let shrunk = runner::shrink(&failure);
+            let shrunk = runner::shrink_within(&failure, SHRINK_RUN_COUNT_MAX);
             return (*failure, shrunk);
         }
     }
@@ -79,5 +81,25 @@ fn a_page_of_the_store_reused_while_pinned_is_found() {
 
 #[test]
 fn a_checkpoint_without_leases_is_found() {
-    check(Plant::LostLeases, 1, &["agreement", "store"]);
+    check(Plant::LostLeases, 1, &["lease", "agreement", "store"]);
+}
+
+#[test]
+fn a_revision_that_a_watcher_misses_behind_its_catching_up_is_found() {
+    check(Plant::WatchGap, 1, &["watch"]);
+}
+
+#[test]
+fn a_watcher_that_resumes_too_early_is_found() {
+    check(Plant::WatchEarly, 1, &["watch"]);
+}
+
+#[test]
+fn a_watcher_that_resumes_too_late_is_found() {
+    check(Plant::WatchLate, 3, &["watch"]);
+}
+
+#[test]
+fn a_lease_that_a_restart_forgets_is_found() {
+    check(Plant::ForgottenLease, 1, &["lease"]);
 }

@@ -4,6 +4,7 @@ use sim::check::flip::FlipCounts;
 use sim::plan::Plan;
 use sim::reader::ReadCounts;
 use sim::runner;
+use sim::watching::WatchCounts;
 
 /// Seeds per run of the tests; `cargo xtask sim` runs many more.
 const SINGLE_SEED_COUNT: u64 = 120;
@@ -58,6 +59,24 @@ fn runs_exercise_what_they_should() {
             .zip(least)
             .all(|(count, least)| *count >= least);
         assert!(is_enough, "{reads:?}");
+        let mut watches = WatchCounts::default();
+        runs.iter().for_each(|run| watches += &run.watches);
+        let WatchCounts {
+            created,
+            resumed,
+            events,
+            filled,
+            compacted,
+            split,
+            progress,
+        } = watches;
+        let counts = [created, resumed, events, filled, compacted, split, progress];
+        let least = [200, 100, 1000, 50, 20, 10, 20];
+        let is_enough = counts
+            .iter()
+            .zip(least)
+            .all(|(count, least)| *count >= least);
+        assert!(is_enough, "{watches:?}");
         assert!(lost > 5, "{lost} calls without an answer");
     }
 }

@@ -178,6 +178,12 @@ impl Leases {
         }
     }
 
+    /// A bug for the simulator to find: [`crate::view::Sabotage::ForgetLease`].
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn forget_one(&mut self) {
+        self.leases.pop_first();
+    }
+
     /// Lists `key` for a lease; nothing happens without a lease.
     pub(crate) fn attach(&mut self, id: LeaseId, key: &[u8]) {
         if let Some(lease) = self.leases.get_mut(&id) {

@@ -294,6 +294,7 @@ impl State {
     pub fn sabotage(&mut self, sabotage: crate::view::Sabotage) {
         match sabotage {
             crate::view::Sabotage::ReusePinnedPages => self.kv.index_mut().reuse_pinned_pages(),
+            crate::view::Sabotage::ForgetLease => self.leases.forget_one(),
             store => self.backend.sabotage(store),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! - [`agreement`] runs along: what members publish, answer and hash is the same on all of them;
 //! - [`reading`]: so does this: what readers under pins and holds saw is what was published at their revision;
+//! - [`watching`]: so does this: what watchers are told is what was published, in order, once, whole, without a gap;
+//! - [`leases`]: so does this: who has a lease, for how long at least, and that its keys go with it;
 //! - [`durability`]: every acknowledged write is published, nothing else is, nothing twice;
 //! - [`revisions`]: every answer is the state of its revision, and revisions follow real time: linearizability,
 //!   transactions over several keys included;
@@ -11,10 +13,12 @@ pub mod agreement;
 pub mod content;
 pub mod durability;
 pub mod flip;
+pub mod leases;
 pub mod reading;
 pub mod register;
 pub mod revisions;
 pub mod store;
+pub mod watching;
 
 use crate::history::{Operation, Published};
 

@@ -44,6 +44,9 @@ impl World {
         let at = self.now + GIVE_UP_AFTER;
         self.schedule(at, Event::GiveUp { operation });
         self.tell(&format!("operation {operation} at {member_no}: {call:?}"));
+        if let Call::Revoke { id } = call {
+            self.leases.on_given_back(id);
+        }
         match workload::request_of(&call) {
             Some(request) => {
                 let member = &mut self.members[member_no];
@@ -53,6 +56,7 @@ impl World {
                     None => self.finish(operation, Outcome::Refused),
                 }
             }
+            None if call.is_of_lease() => self.ask_lease(member_no, operation)?,
             None => self.begin_read(member_no, operation)?,
         }
         self.wake(member_no);

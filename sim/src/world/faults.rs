@@ -46,6 +46,14 @@ impl World {
                 self.isolate(member, true);
                 ends = Some(for_);
             }
+            FaultKind::IsolateLeader { for_ } => {
+                let leads = |member: usize| self.leads(member);
+                if let Some(member) = (0..self.members.len()).find(|no| leads(*no)) {
+                    self.isolated_leaders.insert(at, member);
+                    self.isolate(member, true);
+                    ends = Some(for_);
+                }
+            }
             FaultKind::OneWay { from, to, for_ } => {
                 self.network.block(from, to);
                 ends = Some(for_);
@@ -95,6 +103,11 @@ impl World {
         match self.plan.faults[at].kind {
             FaultKind::DiskFull { member, .. } => self.members[member].disk.is_full = false,
             FaultKind::Isolate { member, .. } => self.isolate(member, false),
+            FaultKind::IsolateLeader { .. } => {
+                if let Some(member) = self.isolated_leaders.remove(&at) {
+                    self.isolate(member, false);
+                }
+            }
             FaultKind::OneWay { from, to, .. } => self.network.unblock(from, to),
             FaultKind::Loss { .. } => self.network.loss_per_mille = 0,
             FaultKind::SlowNetwork { .. } => self.network.delay_max = 3 * MILLISECOND,

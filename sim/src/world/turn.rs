@@ -1,5 +1,7 @@
 //! One turn of one member: what the shell does between two sleeps.
 
+use std::time::Duration;
+
 use engine::node::{NodeEvent, NodeFailure};
 use engine::state::Applied;
 use engine::store::StoreOp;
@@ -20,22 +22,29 @@ impl World {
         let Some(node) = &mut member.node else {
             return Ok(());
         };
+        node.on_time(Duration::from_micros(self.now));
         let units = member.rng.between(1, self.plan.budget_max);
         let worked = node.work(&mut Budget::new(units as usize));
         let view = node.view();
+        let mut has_news = false;
         if view.revision() + 1 != member.unshown {
             self.agreement.on_view(no, member.unshown, &view)?;
             member.unshown = view.revision() + 1;
+            has_news = true;
         }
         let more = match worked {
             Ok(more) => more,
             Err(failure) => return self.on_failure(no, &failure),
         };
+        if has_news {
+            self.wake_watches(no);
+        }
         self.start_disk_work(no);
         self.start_store_work(no);
         self.send_messages(no);
         self.hand_out_events(no)?;
         self.step_scans(no)?;
+        self.renew(no)?;
         if more || !self.members[no].scans.is_empty() {
             self.wake(no);
         }
@@ -189,6 +198,8 @@ impl World {
             match event {
                 NodeEvent::Applied { id, applied } => {
                     self.agreement.on_applied(no, &applied)?;
+                    let published = &self.agreement.published;
+                    self.leases.on_applied(&applied, self.now, published)?;
                     check_shown(member, &applied)?;
                     if let Some(operation) = member.writes.remove(&id) {
                         self.answer_write(operation, &applied.result);
@@ -203,6 +214,9 @@ impl World {
                     }
                 }
                 NodeEvent::Leadership(leadership) => {
+                    if leadership.is_leader {
+                        self.leases.on_leader();
+                    }
                     self.tell(&format!("member {no}: {leadership:?}"));
                 }
                 NodeEvent::ConfChanged { .. } | NodeEvent::Sweeping { .. } => {}
