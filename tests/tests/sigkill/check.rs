@@ -12,8 +12,9 @@ use proto::mvccpb::{KeyValue, event::EventType};
 use tests::api::{HASH_KV, OPEN_END, WATCH, get, get_at};
 use tests::client::Client;
 
+use crate::errand::check_leases;
 use crate::load::count;
-use crate::model::{Acknowledged, COUNTER, Change, Ledger, Model, Pair};
+use crate::model::{Acknowledged, COUNTER, Change, LEASED, Ledger, Model, Pair};
 
 /// Checks everything that one start can show, and settles what was unanswered.
 pub(crate) fn check_start(client: &mut Client, models: &mut [Model], ledger: &mut Ledger) {
@@ -32,7 +33,9 @@ pub(crate) fn check_start(client: &mut Client, models: &mut [Model], ledger: &mu
         .kvs
         .into_iter()
         .map(|pair| (text(&pair.key), pair))
+        .filter(|(key, _)| !key.starts_with(LEASED))
         .collect();
+    ledger.of_leases = check_leases(client) as i64;
     check_counter(client, pairs.remove(COUNTER).as_ref(), models, ledger);
     for model in models.iter_mut() {
         settle(model, &pairs);
@@ -69,7 +72,7 @@ fn check_header(header: ResponseHeader, unanswered: i64, ledger: &mut Ledger) {
         "the revision went back: {seen} -> {revision}"
     );
     // A fresh store is at 1.
-    let most = seen.max(1) + unanswered;
+    let most = seen.max(1) + unanswered + ledger.of_leases;
     assert!(
         revision <= most,
         "{revision} writes, of which {most} were asked for"

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender};
 
 use bytes::Bytes;
-use proto::etcdserverpb::TxnRequest;
-use tests::api::{delete, get, modified_at, op, put, revision_of, txn};
+use proto::etcdserverpb::{CompactionRequest, CompactionResponse, TxnRequest};
+use tests::api::{COMPACT, delete, get, modified_at, op, put, revision_of, txn};
 use tests::client::{CallError, Client};
 use tests::random::Random;
 
@@ -45,14 +45,15 @@ pub(crate) fn run(
     }
 }
 
-/// Compacts at the revisions it is sent, until the connection breaks. Returns the newest one that was acknowledged.
-pub(crate) fn compact(addr: SocketAddr, revisions: &Receiver<i64>) -> i64 {
+/// Compacts at the revisions it is sent, with a wait for each sweep or without, until the connection breaks. Returns the newest one that was acknowledged.
+pub(crate) fn compact(addr: SocketAddr, revisions: &Receiver<i64>, physical: bool) -> i64 {
     let mut compacted = 0;
     let Ok(mut client) = Client::connect(addr) else {
         return compacted;
     };
     for revision in revisions {
-        match client.compact(revision) {
+        let request = CompactionRequest { revision, physical };
+        match client.unary::<CompactionResponse>(COMPACT, &request) {
             Ok(_) => compacted = revision,
             Err(CallError::Lost(_)) => break,
             Err(error) => panic!("compaction at {revision}: {error}"),

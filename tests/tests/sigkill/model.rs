@@ -10,6 +10,9 @@ const KEYS: u64 = 12;
 /// The key all threads raise.
 pub(crate) const COUNTER: &str = "counter";
 
+/// Keys that end with their lease begin with this.
+pub(crate) const LEASED: &str = "lease/";
+
 /// A living key, as a range shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
@@ -144,6 +147,10 @@ pub(crate) struct Ledger {
     pub(crate) compacted: i64,
     pub(crate) compaction_asked: i64,
     pub(crate) ids: Option<(u64, u64)>,
+    /// Revisions that leases may make, or have made, by being put and by ending.
+    pub(crate) of_leases: i64,
+    /// Writes of all rounds that may have happened without an answer.
+    pub(crate) unanswered_max: usize,
 }
 
 impl Ledger {
