@@ -3,11 +3,13 @@
 //! Watchers of one range are one *group*: a change is matched once for all of them, and what they are told is encoded
 //! once for all that want it in the same form.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
+use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::StreamNo;
 use super::slots::Slots;
 use super::spans::Spans;
 use crate::index::KeyRange;
@@ -15,12 +17,12 @@ use crate::index::KeyRange;
 /// Position of a group on its lane.
 pub(super) type GroupNo = u32;
 
-/// A watcher in its group. Those that want the same form stand together, and in them those with the same id, as all
-/// these get the same bytes.
+/// A watcher in its group. Those that want the same form stand together, as they get the same events, and in them those
+/// of one stream, so that its connection is told all of them with few writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Member {
     pub(super) form: u8,
-    pub(super) id: i64,
+    pub(super) stream: StreamNo,
     pub(super) watcher: u32,
 }
 
@@ -28,7 +30,7 @@ impl Member {
     /// Behind all members of this one's form.
     pub(super) fn last_of_form(self) -> Self {
         Member {
-            id: i64::MAX,
+            stream: StreamNo::MAX,
             watcher: u32::MAX,
             ..self
         }
@@ -44,7 +46,7 @@ enum Members {
 
 #[derive(Debug)]
 pub(super) struct Group {
-    range: KeyRange,
+    pub(super) range: Arc<KeyRange>,
     members: Members,
     /// The events of the lane's batch that are of this range, ascending.
     pub(super) hits: Vec<u32>,
@@ -59,6 +61,13 @@ impl Group {
                 let from = after.map_or(Bound::Unbounded, Bound::Excluded);
                 members.range((from, Bound::Unbounded)).next().copied()
             }
+        }
+    }
+
+    pub(super) fn member_count(&self) -> usize {
+        match &self.members {
+            Members::One(_) => 1,
+            Members::Many(members) => members.len(),
         }
     }
 
@@ -83,11 +92,45 @@ impl Group {
     }
 }
 
+/// The range of a group that is a single key, to be found by that key: so a group has its key in one place only.
+#[derive(Debug)]
+struct Point(Arc<KeyRange>);
+
+impl Point {
+    fn key(&self) -> &[u8] {
+        match &*self.0 {
+            KeyRange::Point(key) => key,
+            KeyRange::Span { start, .. } => start,
+        }
+    }
+}
+
+impl PartialEq for Point {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Point {}
+
+/// As the key by itself, which it borrows as.
+impl Hash for Point {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for Point {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
 /// The groups of a lane and the ways to find them: a table for single keys, a tree for ranges.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     /// Looked up only, never walked: nothing depends on its order.
-    points: HashMap<Bytes, GroupNo>,
+    points: HashMap<Point, GroupNo>,
     spans: Spans,
     slots: Slots<Group>,
     member_count: usize,
@@ -112,10 +155,10 @@ impl Groups {
         self.slots.get_mut(no)
     }
 
-    pub(super) fn add(&mut self, range: &KeyRange, member: Member) -> GroupNo {
+    pub(super) fn add(&mut self, range: &Arc<KeyRange>, member: Member) -> GroupNo {
         self.member_count += 1;
-        let known = match range {
-            KeyRange::Point(key) => self.points.get(key).copied(),
+        let known = match &**range {
+            KeyRange::Point(key) => self.points.get(key.as_ref()).copied(),
             KeyRange::Span { start, end } => self.spans.get(start, end),
         };
         if let Some(no) = known {
@@ -125,13 +168,13 @@ impl Groups {
             return no;
         }
         let no = self.slots.insert(Group {
-            range: range.clone(),
+            range: Arc::clone(range),
             members: Members::One(member),
             hits: Vec::new(),
         });
-        match range {
-            KeyRange::Point(key) => {
-                self.points.insert(key.clone(), no);
+        match &**range {
+            KeyRange::Point(_) => {
+                self.points.insert(Point(Arc::clone(range)), no);
             }
             KeyRange::Span { start, end } => self.spans.insert(start.clone(), end.clone(), no),
         }
@@ -147,9 +190,9 @@ impl Groups {
             return;
         }
         if let Some(group) = self.slots.remove(no) {
-            match &group.range {
+            match &*group.range {
                 KeyRange::Point(key) => {
-                    self.points.remove(key);
+                    self.points.remove(key.as_ref());
                     if self.points.is_empty() {
                         self.points = HashMap::default();
                     }

@@ -29,6 +29,9 @@ const NEAR_REVISIONS: i64 = 4096;
 /// Members that one call of [`Hub::poll_response`] passes over.
 const PASSED_MAX: usize = 64;
 
+/// Responses without events that room is kept for.
+const CONTROL_KEPT: usize = 256;
+
 /// What a hub must know.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
@@ -439,6 +442,10 @@ impl Hub {
     /// The next response. `None`: there is none before [`Hub::work`] was called.
     pub fn poll_response(&mut self) -> Option<Response> {
         if let Some(response) = self.control.pop_front() {
+            if self.control.is_empty() {
+                // A crowd of creations is not remembered for ever.
+                self.control.shrink_to(CONTROL_KEPT);
+            }
             return Some(response);
         }
         if let Some(response) = self.poll_part() {
@@ -531,20 +538,11 @@ impl Hub {
             });
             self.resuming.push_back(stream_no);
         }
-        let is_shared = watcher.next <= first_hit;
-        let fan = lane.fan_mut()?;
-        let known = fan
-            .latest
-            .as_ref()
-            .filter(|(of, ..)| is_shared && *of == id);
-        let (bytes, event_count) = match known {
-            Some((_, bytes, event_count)) => (bytes.clone(), *event_count),
-            None => {
-                let (bytes, event_count) = body.response(id, 0)?;
-                if is_shared {
-                    fan.latest = Some((id, bytes.clone(), event_count));
-                }
-                (bytes, event_count)
+        let (bytes, event_count) = match watcher.next > first_hit {
+            true => body.response(id, 0)?,
+            false => {
+                let member_count = lane.groups.get(group_no)?.member_count();
+                lane.fan_mut()?.response(id, member_count)?
             }
         };
         Some(Response {
@@ -570,10 +568,17 @@ impl Hub {
             return;
         };
         let member = member(no, watcher);
-        let range = watcher.range.clone();
+        let mut range = Arc::clone(&watcher.range);
         if let Some(lane) = self.lanes.get_mut(lane_no) {
-            let group = lane.groups.add(&range, member);
-            self.set_place(no, Place::On(lane_no, group));
+            let no_of_group = lane.groups.add(&range, member);
+            // Watchers of one range have it in common.
+            if let Some(group) = lane.groups.get(no_of_group) {
+                range = Arc::clone(&group.range);
+            }
+            if let Some(watcher) = self.watchers.get_mut(no) {
+                watcher.range = range;
+            }
+            self.set_place(no, Place::On(lane_no, no_of_group));
         }
     }
 
@@ -697,7 +702,7 @@ impl Hub {
 fn member(no: WatcherNo, watcher: &Watcher) -> Member {
     Member {
         form: watcher.form.0,
-        id: watcher.id,
+        stream: watcher.stream,
         watcher: no,
     }
 }

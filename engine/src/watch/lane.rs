@@ -29,6 +29,8 @@ pub(super) type LaneNo = u32;
 const EVENTS_MAX: usize = 256;
 /// The same for the bytes of its pairs.
 const EVENTS_LEN_MAX: usize = 256 * 1024;
+/// Ids for which a response is kept while a body is told: of some kilobytes each at most, as long ones share their parts.
+const SHARED_IDS_MAX: usize = 1024;
 /// Revisions of one batch; no more go into one response, as in etcd.
 const REVISIONS_MAX: i64 = 1000;
 
@@ -77,8 +79,8 @@ pub(super) struct Fan {
     build: Option<(BodyBuild, usize)>,
     /// What those of a form are told; `None`: not built yet.
     pub(super) body: Option<(Form, Arc<Body>)>,
-    /// What the last of them got; the next one may have the same id.
-    pub(super) latest: Option<(i64, ResponseBytes, usize)>,
+    /// What those with small ids were told, by id: streams number their watchers alike, and the bytes are the same.
+    shared: Vec<Option<(ResponseBytes, usize)>>,
 }
 
 /// What a slice of gathering came to.
@@ -234,7 +236,7 @@ impl Lane {
                 position += 1;
             }
             let body = build.finish(&fan.header, is_frontier);
-            fan.latest = None;
+            fan.shared.clear();
             match body.is_empty() {
                 // Nobody of this form wants any of it.
                 true => fan.after = Some(member.last_of_form()),
@@ -302,6 +304,31 @@ impl Lane {
     }
 }
 
+impl Fan {
+    /// The first part of the body that is ready, for a watcher with this id, and its count of events.
+    ///
+    /// Ids below `member_count` are shared: so the table takes no more than what it is for.
+    pub(super) fn response(
+        &mut self,
+        id: i64,
+        member_count: usize,
+    ) -> Option<(ResponseBytes, usize)> {
+        let (_, body) = self.body.as_ref()?;
+        let slot = usize::try_from(id).ok();
+        let Some(slot) = slot.filter(|slot| *slot < member_count.min(SHARED_IDS_MAX)) else {
+            return body.response(id, 0);
+        };
+        if self.shared.len() <= slot {
+            self.shared.resize(slot + 1, None);
+        }
+        let shared = &mut self.shared[slot];
+        if shared.is_none() {
+            *shared = body.response(id, 0);
+        }
+        shared.clone()
+    }
+}
+
 impl Batch {
     fn at(first: i64) -> Self {
         Batch {
@@ -345,7 +372,7 @@ impl Batch {
             after: None,
             build: None,
             body: None,
-            latest: None,
+            shared: Vec::new(),
         }));
     }
 }

@@ -3,6 +3,7 @@
 //! Order of checks, texts and what stays silent are etcd's: contract `errors.md` section 4.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,7 +132,7 @@ impl Hub {
         let watcher = Watcher {
             stream: stream_no,
             id,
-            range,
+            range: Arc::new(range),
             start: request.start_revision,
             next: 0,
             form: Form::of(request),

@@ -1,5 +1,7 @@
 //! One watcher: what it watches, and how far it has got.
 
+use std::sync::Arc;
+
 use proto::etcdserverpb::WatchCreateRequest;
 use proto::etcdserverpb::watch_create_request::FilterType;
 
@@ -66,7 +68,8 @@ pub(super) enum Place {
 pub(super) struct Watcher {
     pub(super) stream: StreamNo,
     pub(super) id: i64,
-    pub(super) range: KeyRange,
+    /// While it is on a lane, that of its group.
+    pub(super) range: Arc<KeyRange>,
     /// As asked for; 0 is none.
     pub(super) start: i64,
     /// It is told nothing before this revision. Its cursor, unless it is on a lane.
@@ -86,7 +89,7 @@ impl Watcher {
     /// Bytes that it counts for.
     pub(super) fn cost(&self) -> usize {
         WATCHER_BYTES
-            + match &self.range {
+            + match &*self.range {
                 KeyRange::Point(key) => key.len(),
                 KeyRange::Span { start, end } => {
                     start.len() + end.as_ref().map_or(0, bytes::Bytes::len)

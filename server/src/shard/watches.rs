@@ -40,7 +40,7 @@ const HELD_LEN_MAX: usize = 256 << 20;
 /// Steps of the hub in a slice; see [`Budget`].
 const SLICE_STEPS: usize = 192;
 /// Responses of a slice.
-const SLICE_RESPONSES: usize = 48;
+const SLICE_RESPONSES: usize = 128;
 /// What clients accept at most; gRPC's length is that of Go's `int32`.
 const RESPONSE_LEN_MAX: usize = i32::MAX as usize;
 /// Elections without a leader after which a stream ends that asked for one, as in etcd.
