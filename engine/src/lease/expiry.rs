@@ -20,6 +20,9 @@ const REVOKE_RATE_PER_S: usize = 1000;
 /// So many may expire per second after they were spread: fewer than can be revoked, so that others come through.
 const SPREAD_PER_S: u32 = 750;
 
+/// Leases that are looked at for each that may be named: those that were renewed are put off.
+const LOOKED_AT_PER_NAMED: usize = 4;
+
 /// When an expired lease is named again if it is still there.
 const RETRY: Duration = Duration::from_secs(3);
 
@@ -54,7 +57,8 @@ pub enum RenewError {
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
     at: Duration,
-    /// When it is looked at next: `at`, or later once it was named.
+    /// When it is looked at next, its place in `wakes`: `at`; later once it was named; earlier if it was renewed since, as
+    /// most leases are renewed many times before anybody looks.
     wake: Duration,
     /// When its remaining TTL goes into the log.
     checkpoint: Option<Duration>,
@@ -157,31 +161,41 @@ impl Expiry {
             return Err(RenewError::NotPrimary);
         }
         let lease = leases.get(id).ok_or(RenewError::LeaseNotFound)?;
-        if self
-            .deadlines
-            .get(&id)
-            .is_some_and(|deadline| deadline.at <= now)
-        {
-            return Err(RenewError::Expired);
+        let ttl = lease.ttl();
+        let at = now + seconds(ttl);
+        match self.deadlines.get_mut(&id) {
+            Some(deadline) if deadline.at <= now => return Err(RenewError::Expired),
+            Some(deadline) if deadline.wake <= at => deadline.at = at,
+            // It had more than its TTL, from an election.
+            _ => self.set(id, at, now),
         }
-        self.set(id, now + seconds(lease.ttl()), now);
-        Ok(lease.ttl())
+        if self.options.checkpoint_interval.is_some() {
+            self.schedule_checkpoint(id, at, now);
+        }
+        Ok(ttl)
     }
 
     /// Up to `limit` leases whose time is over, longest over first. Each is named again after three seconds unless it
-    /// was revoked.
+    /// was revoked. Looks at a few times as many, so it may name fewer than there are.
     pub fn poll_expired(&mut self, now: Duration, limit: usize) -> Vec<LeaseId> {
         let mut expired = Vec::new();
-        while expired.len() < limit
-            && let Some(&(wake, id)) = self.wakes.first()
-            && wake <= now
-        {
-            self.wakes.pop_first();
-            if let Some(deadline) = self.deadlines.get_mut(&id) {
+        for _ in 0..limit.saturating_mul(LOOKED_AT_PER_NAMED) {
+            if expired.len() >= limit || !self.has_expired(now) {
+                break;
+            }
+            let Some((_, id)) = self.wakes.pop_first() else {
+                break;
+            };
+            let Some(deadline) = self.deadlines.get_mut(&id) else {
+                continue;
+            };
+            if deadline.at > now {
+                deadline.wake = deadline.at;
+            } else {
                 deadline.wake = now + RETRY;
-                self.wakes.insert((deadline.wake, id));
                 expired.push(id);
             }
+            self.wakes.insert((deadline.wake, id));
         }
         expired
     }
@@ -207,7 +221,7 @@ impl Expiry {
         due
     }
 
-    /// When the next of [`Expiry::poll_expired`] and [`Expiry::poll_checkpoints`] has something.
+    /// No later than this [`Expiry::poll_expired`] or [`Expiry::poll_checkpoints`] has something, or looks for it.
     pub fn next_timeout(&self) -> Option<Duration> {
         let first = |set: &BTreeSet<(Duration, LeaseId)>| set.first().map(|&(at, _)| at);
         [first(&self.wakes), first(&self.checkpoints)]
@@ -227,23 +241,42 @@ impl Expiry {
         })
     }
 
-    /// True if [`Expiry::poll_expired`] would name something.
+    /// True if [`Expiry::poll_expired`] has something to name, or to look at.
     pub fn has_expired(&self, now: Duration) -> bool {
         self.wakes.first().is_some_and(|(wake, _)| *wake <= now)
     }
 
-    /// Up to `limit` leases by remaining life, soonest first, behind `after`; and the last of them, unless the list ends
+    /// Up to `limit` leases by remaining life, soonest first, behind `after`; and where the list goes on, unless it ends
     /// there. A lease that was named as expired stands where it is named again.
     pub fn list(
-        &self,
+        &mut self,
         after: Option<(Duration, LeaseId)>,
         limit: usize,
     ) -> (Vec<LeaseId>, Option<(Duration, LeaseId)>) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self.wakes.range((from, Bound::Unbounded));
-        let listed: Vec<_> = rest.by_ref().take(limit).copied().collect();
-        let last = listed.last().copied().filter(|_| rest.next().is_some());
-        (listed.into_iter().map(|(_, id)| id).collect(), last)
+        let rest = self.wakes.range((from, Bound::Unbounded));
+        let places: Vec<(Duration, LeaseId)> = rest.take(limit).copied().collect();
+        let Some(&last) = places.last() else {
+            return (Vec::new(), None);
+        };
+        for place in places {
+            self.put_right(place);
+        }
+        let listed = self.wakes.range((from, Bound::Included(last)));
+        let listed = listed.map(|(_, id)| *id).collect();
+        let mut rest = self.wakes.range((Bound::Excluded(last), Bound::Unbounded));
+        (listed, rest.next().map(|_| last))
+    }
+
+    /// A lease that was renewed since goes to the place of its deadline.
+    fn put_right(&mut self, (wake, id): (Duration, LeaseId)) {
+        if let Some(deadline) = self.deadlines.get_mut(&id)
+            && deadline.at > wake
+        {
+            deadline.wake = deadline.at;
+            self.wakes.remove(&(wake, id));
+            self.wakes.insert((deadline.wake, id));
+        }
     }
 
     fn set(&mut self, id: LeaseId, at: Duration, now: Duration) {
@@ -404,6 +437,41 @@ mod tests {
             Some(0)
         );
         assert_eq!(expiry.poll_expired(s(9), 10), [LeaseId(1)]);
+    }
+
+    #[test]
+    fn renewed_leases_are_listed_and_named_by_their_new_deadlines() {
+        let leases = leases(&[(1, 10), (2, 11), (3, 12), (4, 13)]);
+        let mut expiry = Expiry::default();
+        expiry.promote(s(0), s(0), &leases);
+        // 1 ends at 15, behind all but nothing; 2 at 12, with 3.
+        assert_eq!(expiry.renew(s(5), LeaseId(1), &leases), Ok(10));
+        assert_eq!(expiry.renew(s(1), LeaseId(2), &leases), Ok(11));
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let (ids, last) = expiry.list(after, 1);
+            listed.extend(ids);
+            after = last;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, [2, 3, 4, 1].map(LeaseId));
+        assert_eq!(expiry.renew(s(6), LeaseId(2), &leases), Ok(11));
+        // Three that were put off do not keep one from being named.
+        assert_eq!(expiry.poll_expired(s(12), 1), [LeaseId(3)]);
+        assert_eq!(expiry.poll_expired(s(16), 10), [4, 1, 3].map(LeaseId));
+        assert_eq!(expiry.poll_expired(s(17), 10), [LeaseId(2)]);
+    }
+
+    #[test]
+    fn a_renewal_may_end_a_lease_sooner_than_the_election_had_it() {
+        let leases = leases(&[(1, 10)]);
+        let mut expiry = Expiry::default();
+        expiry.promote(s(0), s(5), &leases);
+        assert_eq!(expiry.renew(s(1), LeaseId(1), &leases), Ok(10));
+        assert_eq!(expiry.next_timeout(), Some(s(11)));
+        assert_eq!(expiry.poll_expired(s(11), 10), [LeaseId(1)]);
     }
 
     #[test]

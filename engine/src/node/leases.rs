@@ -101,7 +101,7 @@ impl Node {
 
     /// Some leases by remaining life, soonest first, and how to go on; `None` at the end. A lease that is renewed between
     /// two slices may be named twice.
-    pub fn list_leases(&self, from: LeaseCursor) -> (Vec<LeaseId>, Option<LeaseCursor>) {
+    pub fn list_leases(&mut self, from: LeaseCursor) -> (Vec<LeaseId>, Option<LeaseCursor>) {
         if !self.expiry.is_primary() {
             let leases = self.state.view().leases();
             return (leases.iter().map(|(id, _)| id).collect(), None);

@@ -88,7 +88,7 @@ pub(crate) fn leases(log: &Rc<LogShard>, _request: LeaseLeasesRequest, reply: No
 /// In slices. A lease that was renewed in between is met again further behind.
 async fn list(log: &LogShard) -> Vec<LeaseStatus> {
     let status = |LeaseId(id)| LeaseStatus { id };
-    let (ids, mut next) = log.with_node(|node| node.list_leases(LeaseCursor::default()));
+    let (ids, mut next) = log.with_node_mut(|node| node.list_leases(LeaseCursor::default()));
     if next.is_none() {
         return ids.into_iter().map(status).collect();
     }
@@ -96,7 +96,7 @@ async fn list(log: &LogShard) -> Vec<LeaseStatus> {
     let mut leases: Vec<LeaseStatus> = ids.into_iter().map(status).collect();
     while let Some(cursor) = next {
         driver::yield_now().await;
-        let (ids, more) = log.with_node(|node| node.list_leases(cursor));
+        let (ids, more) = log.with_node_mut(|node| node.list_leases(cursor));
         leases.extend(ids.into_iter().filter(|id| known.insert(*id)).map(status));
         next = more;
     }

@@ -235,10 +235,14 @@ impl LogShard {
     }
 
     fn try_renewals(&self, renewals: Renewals) {
-        let left = renewals.try_all(&mut self.node.borrow_mut(), driver::now());
+        let mut node = self.node.borrow_mut();
+        let before = node.pending_proposal_count();
+        let left = renewals.try_all(&mut node, driver::now());
+        // A renewal may have proposed something; as a rule it is nothing but a deadline that moves.
+        if node.pending_proposal_count() != before {
+            self.wake.notify();
+        }
         self.renewals.borrow_mut().extend(left);
-        // A renewal may have proposed something.
-        self.wake.notify();
     }
 
     /// Tells `waiter` an image of the store, once a checkpoint has all that is applied now.
