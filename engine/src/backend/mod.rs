@@ -195,6 +195,11 @@ impl Backend {
         self.mover.is_some()
     }
 
+    /// True if a defragmentation knows what its next checkpoint is to do.
+    pub(crate) fn is_ready_to_move(&self) -> bool {
+        self.mover.as_ref().is_some_and(Mover::is_ready)
+    }
+
     /// The newest durable commit, which stays in the file while the answer or a clone of it lives. `None` before the first.
     pub(crate) fn image(&mut self) -> Option<StoreImage> {
         let pin = self.images.pin(self.store.txid());
@@ -248,14 +253,9 @@ impl Backend {
         let sweeps = due.is_some_and(|revision| self.stored_revision >= revision);
         // Both go through bucket `key` from its beginning; moving can wait.
         let moves = match &mut self.mover {
-            Some(mover) if !sweeps => mover.next(&self.store),
-            _ => Ok(Moves::new()),
+            Some(mover) if !sweeps => mover.take(),
+            _ => Moves::new(),
         };
-        let moves = moves.unwrap_or_else(|damage| {
-            // The member stops when it looks at the file next.
-            self.file.fail(damage);
-            Moves::new()
-        });
         self.store.begin();
         if self.mover.is_some() {
             self.store.shrink();
@@ -365,7 +365,8 @@ impl Backend {
         true
     }
 
-    /// Gives back what no reader can reach any more; true while there is more that can be given back now.
+    /// Gives back what no reader can reach any more, and looks for what a defragmentation is to move; true while there is
+    /// more of either to do now.
     pub(crate) fn tend(&mut self, kv: &Kv, tail: &mut Tail, budget: &mut Budget) -> bool {
         #[cfg(feature = "sabotage")]
         if self.sabotage == Some(crate::view::Sabotage::ReuseStorePages) {
@@ -385,6 +386,16 @@ impl Backend {
             if budget.is_spent() {
                 return true;
             }
+        }
+        if let Some(mover) = &mut self.mover
+            && matches!(self.phase, Phase::Idle)
+            && !mover.is_ready()
+        {
+            if let Err(damage) = mover.search(&self.store, budget) {
+                // The member stops when it looks at the file next.
+                self.file.fail(damage);
+            }
+            return !mover.is_ready();
         }
         false
     }

@@ -1,7 +1,8 @@
 //! A defragmentation: what lies far behind in the file is moved to the front by ordinary checkpoints, then the file is cut.
 //!
 //! ```text
-//!   passes over all trees: each checkpoint has some high leaves rewritten; new pages are the lowest that are free
+//!   passes over all trees, in slices between checkpoints; each checkpoint has what they found rewritten: some high leaves;
+//!             new pages are the lowest that are free
 //!   draining: checkpoints without moves, until what left the trees is free and no meta page leads to it; each cuts the file
 //! ```
 //!
@@ -11,8 +12,9 @@
 use std::collections::VecDeque;
 
 use super::Damage;
-use crate::store::{BUCKETS, Store};
+use crate::store::{BUCKETS, HighPages, Store};
 use crate::tail::Bucket;
+use crate::types::Budget;
 
 /// Leaves that one checkpoint moves: its pages wait in memory to be written, some ten megabytes.
 const MOVED_COUNT_MAX: usize = 2000;
@@ -28,52 +30,60 @@ pub(super) type Moves = VecDeque<(Bucket, Vec<u8>)>;
 pub(super) struct Mover {
     /// Position in [`BUCKETS`].
     bucket: usize,
-    /// The last key that was looked at there.
-    after: Vec<u8>,
+    /// All before this key was looked at there.
+    from: Vec<u8>,
     passes: usize,
+    /// This pass has found something.
     has_moved: bool,
+    /// For the next checkpoint.
+    moves: Moves,
+    /// The end of a pass: what it found is moved before the next one looks.
+    is_pass_over: bool,
     /// Checkpoints without moves so far.
     drained: usize,
 }
 
 impl Mover {
-    /// What the checkpoint that begins is to move.
+    /// Does a slice of looking for what the next checkpoint is to move, until [`Mover::is_ready`].
     ///
     /// # Errors
     /// [`Damage`] of the file.
-    pub(super) fn next(&mut self, store: &Store) -> Result<Moves, Damage> {
-        let mut moves = Moves::new();
-        while self.passes < PASSES_MAX {
+    pub(super) fn search(&mut self, store: &Store, budget: &mut Budget) -> Result<(), Damage> {
+        while !self.is_ready() && !budget.is_spent() {
             let Some(&bucket) = BUCKETS.get(self.bucket) else {
                 self.end_pass();
-                if moves.is_empty() {
-                    continue;
-                }
-                break;
+                continue;
             };
-            let room = MOVED_COUNT_MAX - moves.len();
-            let keys = store.high_pages(bucket, &self.after, room)?;
-            let is_full = keys.len() == room;
-            if let Some(last) = keys.last() {
-                self.has_moved = true;
-                self.after.clone_from(last);
-            }
-            moves.extend(keys.into_iter().map(|key| (bucket, key)));
-            if is_full {
-                break;
-            }
-            self.bucket += 1;
-            self.after.clear();
+            budget.spend(1);
+            let room = MOVED_COUNT_MAX - self.moves.len();
+            let HighPages { keys, rest } = store.high_pages(bucket, &self.from, room, budget)?;
+            self.has_moved |= !keys.is_empty();
+            self.moves.extend(keys.into_iter().map(|key| (bucket, key)));
+            self.bucket += usize::from(rest.is_none());
+            self.from = rest.unwrap_or_default();
         }
-        if moves.is_empty() {
+        Ok(())
+    }
+
+    /// A checkpoint is wanted: there is enough to move, or nothing more.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_pass_over || self.passes >= PASSES_MAX || self.moves.len() >= MOVED_COUNT_MAX
+    }
+
+    /// What the checkpoint that begins is to move.
+    pub(super) fn take(&mut self) -> Moves {
+        let moves = std::mem::take(&mut self.moves);
+        self.is_pass_over = false;
+        if moves.is_empty() && self.passes >= PASSES_MAX {
             self.drained += 1;
         }
-        Ok(moves)
+        moves
     }
 
     fn end_pass(&mut self) {
         self.bucket = 0;
         self.passes += 1;
+        self.is_pass_over = !self.moves.is_empty();
         if !std::mem::take(&mut self.has_moved) {
             self.passes = PASSES_MAX;
         }

@@ -187,7 +187,7 @@ impl Node {
         let is_closing = self.saving.is_closing && (unsaved || !self.saving.is_closed);
         let is_wanted = self.state.checkpoint().index < self.saving.wanted;
         is_old
-            || (self.state.is_defragmenting() && !self.saving.is_closing)
+            || (self.state.is_ready_to_move() && !self.saving.is_closing)
             || is_wanted
             || is_closing
             || self.state.unsaved_bytes() >= options.unsaved_bytes_max

@@ -470,7 +470,12 @@ impl State {
         self.backend.defragment();
     }
 
-    /// True while checkpoints are wanted for a defragmentation.
+    /// True if a checkpoint is wanted for a defragmentation.
+    pub fn is_ready_to_move(&self) -> bool {
+        self.backend.is_ready_to_move()
+    }
+
+    /// True until the last checkpoint of a defragmentation is installed.
     pub fn is_defragmenting(&self) -> bool {
         self.backend.is_defragmenting()
     }

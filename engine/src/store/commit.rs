@@ -22,7 +22,7 @@ use crate::wal::IoFault;
 
 use super::build::Fill;
 use super::damage::{DamageKind, OpenError, StoreDamage};
-use super::high::Search;
+use super::high::{HighPages, Search};
 use super::io::{CommitState, StoreIo, StoreTicket};
 use super::open;
 use super::page::{
@@ -266,7 +266,7 @@ impl Store {
         self.space.pack();
     }
 
-    /// Keys behind `after`, at most `count_max` and ascending, whose leaf, or a branch above it, lies at or behind the page
+    /// Looks for leaves that cover keys at and behind `from`, and for branches above them, that lie at or behind the page
     /// that the file would end with if it had few free pages. Of the last durable commit.
     ///
     /// # Errors
@@ -274,9 +274,10 @@ impl Store {
     pub fn high_pages(
         &self,
         bucket: Bucket,
-        after: &[u8],
+        from: &[u8],
         count_max: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreDamage> {
+        budget: &mut Budget,
+    ) -> Result<HighPages, StoreDamage> {
         let used = self.meta.high_water - self.unused_pages;
         // Each commit needs new pages before it can do without the old ones.
         let limit = PageNo(used + used / 64 + SPARE_PAGES);
@@ -284,13 +285,20 @@ impl Store {
             pages: &*self.pages,
             page_size: self.meta.page_size,
             limit,
+            from,
             count_max,
+            budget,
             found: Vec::new(),
+            has_searched: false,
+            rest: None,
         };
         if limit.0 < self.meta.high_water {
-            search.run(self.tree(bucket), after)?;
+            search.run(self.tree(bucket))?;
         }
-        Ok(search.found)
+        Ok(HighPages {
+            keys: search.found,
+            rest: search.rest,
+        })
     }
 
     fn change<T>(

@@ -2,86 +2,110 @@
 //!
 //! A branch names the pages below it, so only branches are read. A page is told by a key that it covers: whoever has that
 //! key's leaf rewritten ([`Store::touch`](super::Store::touch)) has all pages on the way to it rewritten too.
+//!
+//! A large tree has thousands of branches, so a search goes in slices: it ends before a page, and the next one begins there.
+//! A high branch that a slice leaves half searched is told at once if nothing below it was, as the next slice sees only the
+//! rest of it.
 
 use super::Pages;
 use super::damage::{DamageKind, StoreDamage};
 use super::node::{DEPTH_MAX, Node};
 use super::page::{PageNo, Root, Tree};
+use crate::types::Budget;
 
 /// The least key there is: the first leaf covers it.
 const LEAST_KEY: &[u8] = &[0];
+
+/// What a branch counts for: some hundred children are looked at.
+const BRANCH_COST: usize = 4;
+
+/// What a slice of a search came to.
+#[derive(Debug)]
+pub struct HighPages {
+    /// Of the pages found, one each, ascending.
+    pub keys: Vec<Vec<u8>>,
+    /// Where to go on; `None`: this was all.
+    pub rest: Option<Vec<u8>>,
+}
 
 /// A search for pages at and behind `limit`.
 pub(super) struct Search<'a> {
     pub(super) pages: &'a dyn Pages,
     pub(super) page_size: u32,
     pub(super) limit: PageNo,
+    /// What lies before this key was looked at already.
+    pub(super) from: &'a [u8],
     pub(super) count_max: usize,
+    pub(super) budget: &'a mut Budget,
     /// What was found, ascending.
     pub(super) found: Vec<Vec<u8>>,
+    /// A branch above leaves was looked at: a slice of the smallest budget gets on.
+    pub(super) has_searched: bool,
+    /// Where to go on; `None`: nowhere.
+    pub(super) rest: Option<Vec<u8>>,
 }
 
 impl Search<'_> {
-    /// Looks at what of the tree lies behind the key `after`, until enough was found.
-    pub(super) fn run(&mut self, tree: Tree, after: &[u8]) -> Result<(), StoreDamage> {
+    /// Looks at the tree until enough was found or the budget is spent.
+    pub(super) fn run(&mut self, tree: Tree) -> Result<(), StoreDamage> {
         let Root::Page(root) = tree.root() else {
             return Ok(());
         };
-        self.visit(root, LEAST_KEY, after, 0)
+        self.visit(root, LEAST_KEY, 0)
     }
 
-    fn visit(
-        &mut self,
-        page: PageNo,
-        key: &[u8],
-        after: &[u8],
-        depth: usize,
-    ) -> Result<(), StoreDamage> {
+    fn visit(&mut self, page: PageNo, key: &[u8], depth: usize) -> Result<(), StoreDamage> {
         let node = Node::at_page(self.pages, self.page_size, page)?;
         if depth >= DEPTH_MAX {
             return Err(node.damage(DamageKind::TooDeep));
         }
         let before = self.found.len();
         if !node.is_leaf() {
-            self.visit_children(&node, key, after, depth)?;
+            self.visit_children(&node, key, depth)?;
         }
         // What was found below has this page rewritten as well.
         let is_high = page >= self.limit && self.found.len() == before;
-        if is_high && key > after && self.found.len() < self.count_max {
-            self.found.push(key.to_vec());
+        if is_high && self.found.len() < self.count_max {
+            self.found.push(key.max(self.from).to_vec());
         }
         Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.found.len() >= self.count_max || (self.has_searched && self.budget.is_spent())
     }
 
     fn visit_children(
         &mut self,
         node: &Node<'_>,
         key: &[u8],
-        after: &[u8],
         depth: usize,
     ) -> Result<(), StoreDamage> {
+        self.budget.spend(BRANCH_COST);
         let is_above_leaves = node.count() > 0 && {
             let first = Node::at_page(self.pages, self.page_size, node.child(0))?;
             first.is_leaf()
         };
         for index in 0..node.count() {
-            if self.found.len() >= self.count_max {
-                return Ok(());
-            }
             // All that this child covers lies before where the next one begins.
-            if index + 1 < node.count() && node.key(index + 1)? <= after {
+            if index + 1 < node.count() && node.key(index + 1)? <= self.from {
                 continue;
             }
             // The first child covers whatever is below its key.
             let child_key = if index == 0 { key } else { node.key(index)? };
-            if is_above_leaves {
-                if node.child(index) >= self.limit && child_key > after {
-                    self.found.push(child_key.to_vec());
-                }
-            } else {
-                self.visit(node.child(index), child_key, after, depth + 1)?;
+            let is_full = self.found.len() >= self.count_max;
+            if is_full || (!is_above_leaves && self.is_over()) {
+                self.rest
+                    .get_or_insert_with(|| child_key.max(self.from).to_vec());
+                return Ok(());
+            }
+            if !is_above_leaves {
+                self.visit(node.child(index), child_key, depth + 1)?;
+            } else if node.child(index) >= self.limit {
+                self.found.push(child_key.max(self.from).to_vec());
             }
         }
+        self.has_searched |= is_above_leaves;
         Ok(())
     }
 }

@@ -58,6 +58,7 @@ use crate::tail::Bucket;
 pub use check::{CheckReport, check};
 pub use commit::Store;
 pub use damage::{DamageKind, OpenError, StoreDamage};
+pub use high::HighPages;
 pub use io::{CommitState, StoreIo, StoreOp, StoreTicket};
 pub use memory::MemoryPages;
 pub use page::{PageNo, Tree};

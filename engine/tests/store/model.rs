@@ -62,7 +62,17 @@ impl World {
     /// Begins a commit that moves some of what lies far behind; true if there was anything.
     pub(crate) fn begin_moves(&mut self, count_max: usize) -> bool {
         let found = BUCKETS.map(|bucket| {
-            let keys = self.store.high_pages(bucket, b"", count_max).unwrap();
+            // In the smallest slices that there are.
+            let (mut keys, mut from) = (Vec::new(), Some(Vec::new()));
+            while let Some(first) = from.take() {
+                let room = count_max - keys.len();
+                let mut budget = Budget::new(1);
+                let found = self.store.high_pages(bucket, &first, room, &mut budget);
+                let found = found.unwrap();
+                keys.extend(found.keys);
+                from = found.rest.filter(|_| keys.len() < count_max);
+            }
+            assert!(keys.is_sorted());
             (bucket, keys)
         });
         self.store.begin();
