@@ -10,6 +10,8 @@ use crate::metadata::{Metadata, push_record};
 
 /// Size of an arena chunk: some twenty requests.
 const CHUNK_LEN: usize = 4096;
+/// Of the first one, as most connections are silent most of the time; each further one is twice as large as the one before.
+const FIRST_CHUNK_LEN: usize = 512;
 
 /// What a header block must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +82,15 @@ pub(super) struct Malformed;
 #[derive(Debug)]
 pub(super) struct HeadReader {
     arena: BytesMut,
+    /// Of the next chunk.
+    chunk_len: usize,
 }
 
 impl HeadReader {
     pub(super) fn new() -> Self {
         Self {
             arena: BytesMut::new(),
+            chunk_len: FIRST_CHUNK_LEN,
         }
     }
 
@@ -100,8 +105,9 @@ impl HeadReader {
         list_size_max: usize,
         shape: Shape,
     ) -> Result<Result<Head, Malformed>, HpackError> {
-        if self.arena.capacity() < CHUNK_LEN / 8 {
-            self.arena.reserve(CHUNK_LEN);
+        if self.arena.capacity() < self.chunk_len / 8 {
+            self.arena.reserve(self.chunk_len);
+            self.chunk_len = (self.chunk_len * 2).min(CHUNK_LEN);
         }
         let mut list = List::new(&mut self.arena, shape);
         let outcome = decoder.decode(block, list_size_max, &mut |field| list.push(field));
