@@ -215,8 +215,10 @@ struct Replay {
 
 impl Replay {
     fn of_nothing(options: &NodeOptions, store: Store) -> Self {
+        let mut state = State::new(options.state, store);
+        state.begin_auth();
         Replay {
-            state: State::new(options.state, store),
+            state,
             membership: Membership::new(options.max_learners),
         }
     }
@@ -226,7 +228,10 @@ impl Replay {
         stored: Stored,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, RestoreError> {
-        let restored = State::restore(options.state, stored, progress)?;
+        let mut restored = State::restore(options.state, stored, progress)?;
+        if !restored.has_auth_revision {
+            restored.state.begin_auth();
+        }
         let membership = Membership::restored(
             &restored.members,
             &restored.removed_members,

@@ -37,6 +37,10 @@ const DISORDER: Damage = Damage::BadValue {
     what: "the order of versions",
 };
 
+/// Key of the revision of users and roles, and where it begins.
+const AUTH_REVISION: &[u8] = b"authRevision";
+const AUTH_REVISION_FIRST: u64 = 1;
+
 /// How many pairs are read between two reports of progress.
 const PROGRESS_COUNT: u64 = 100_000;
 
@@ -64,6 +68,8 @@ pub struct Restored {
     pub removed_members: Vec<Bytes>,
     /// Text of the cluster version, if it was set.
     pub cluster_version: Option<String>,
+    /// False: written by an etcore that did not count the revisions of users and roles.
+    pub has_auth_revision: bool,
 }
 
 impl State {
@@ -96,6 +102,7 @@ impl State {
         let cluster_version = source.cluster_version()?;
         let members = source.all(Bucket::Members)?;
         let removed_members = source.keys(Bucket::MembersRemoved)?;
+        let has_auth_revision = source.get(Bucket::Auth, AUTH_REVISION)?.is_some();
         let kv = Kv::restored(index, revision, compact_revision, compactor);
         let state = State::over(Parts {
             options,
@@ -111,7 +118,17 @@ impl State {
             members,
             removed_members,
             cluster_version,
+            has_auth_revision,
         })
+    }
+}
+
+impl State {
+    /// Writes the revision at which users and roles begin. Not an entry's work: etcd, too, does so by itself, when it opens a
+    /// store without one; it counts for the hash of the store.
+    pub(crate) fn begin_auth(&mut self) {
+        let first = Bytes::copy_from_slice(&AUTH_REVISION_FIRST.to_be_bytes());
+        self.record(Bucket::Auth, Bytes::from_static(AUTH_REVISION), Some(first));
     }
 }
 
