@@ -17,7 +17,7 @@ import (
 // callTimeout bounds one call; no call of a healthy server comes near it.
 const callTimeout = 20 * time.Second
 
-// Call is one unary call. Numbers in the request may be symbols, see symbol.go.
+// Call is one call, or one message of a stream. Numbers in the request may be symbols, see symbol.go.
 type Call struct {
 	Method  string
 	Request proto.Message
@@ -26,19 +26,31 @@ type Call struct {
 	Names int64
 	// Raw, where set, is sent in place of Request.
 	Raw []byte
+	// AsJSON sends it through the JSON gateway.
+	AsJSON bool
+	// Stream is the watch stream that a request of methodWatch goes to.
+	Stream int
 }
 
 // Outcome is what a server made of a call.
 type Outcome struct {
 	Response proto.Message // nil on error
 	Status   *status.Status
+	JSON     *jsonAnswer // how the gateway put it, where it was asked
 }
 
 func (c Call) String() string {
 	if c.Raw != nil {
 		return fmt.Sprintf("%s raw %q", c.Method, c.Raw)
 	}
-	return fmt.Sprintf("%s {%s}", c.Method, prototext.MarshalOptions{}.Format(c.Request))
+	method := c.Method
+	switch {
+	case c.AsJSON:
+		method += " as JSON"
+	case c.Method == methodWatch:
+		method += fmt.Sprintf(" stream %d", c.Stream)
+	}
+	return fmt.Sprintf("%s {%s}", method, prototext.MarshalOptions{}.Format(c.Request))
 }
 
 func (o Outcome) String() string {
@@ -62,6 +74,15 @@ const (
 	methodAlarm       = "/etcdserverpb.Maintenance/Alarm"
 	methodStatus      = "/etcdserverpb.Maintenance/Status"
 	methodHashKV      = "/etcdserverpb.Maintenance/HashKV"
+	methodLeases      = "/etcdserverpb.Lease/LeaseLeases"
+	methodHash        = "/etcdserverpb.Maintenance/Hash"
+	methodDefragment  = "/etcdserverpb.Maintenance/Defragment"
+	methodMoveLeader  = "/etcdserverpb.Maintenance/MoveLeader"
+
+	methodRangeStream = "/etcdserverpb.KV/RangeStream"
+	methodKeepAlive   = "/etcdserverpb.Lease/LeaseKeepAlive"
+	methodSnapshot    = "/etcdserverpb.Maintenance/Snapshot"
+	methodWatch       = "/etcdserverpb.Watch/Watch"
 )
 
 // newResponse makes the message a method answers with. Methods that are not
@@ -92,6 +113,16 @@ func newResponse(method string) proto.Message {
 		return new(pb.StatusResponse)
 	case methodHashKV:
 		return new(pb.HashKVResponse)
+	case methodLeases:
+		return new(pb.LeaseLeasesResponse)
+	case methodKeepAlive:
+		return new(pb.LeaseKeepAliveResponse)
+	case methodHash:
+		return new(pb.HashResponse)
+	case methodDefragment:
+		return new(pb.DefragmentResponse)
+	case methodMoveLeader:
+		return new(pb.MoveLeaderResponse)
 	default:
 		return new(emptypb.Empty)
 	}

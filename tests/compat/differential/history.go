@@ -2,6 +2,7 @@ package differential
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +18,11 @@ func Run(setup Setup, calls []Call) ([]Step, error) {
 		return nil, err
 	}
 	defer pair.Close()
+	if slices.ContainsFunc(calls, func(call Call) bool { return call.Method == methodWatch }) {
+		if err := pair.watch(setup.TamperWatch); err != nil {
+			return nil, err
+		}
+	}
 	var steps []Step
 	for _, call := range calls {
 		step := pair.Do(call)
@@ -28,8 +34,11 @@ func Run(setup Setup, calls []Call) ([]Step, error) {
 			steps[old].Reference.Response, steps[old].Subject.Response = nil, nil
 		}
 		if step.Difference != "" {
-			break
+			return steps, nil
 		}
+	}
+	if pair.watching != nil && len(steps) > 0 {
+		steps[len(steps)-1].Difference = pair.watching.settle(pair)
 	}
 	return steps, nil
 }

@@ -2,6 +2,8 @@ package differential
 
 import (
 	"fmt"
+	"net/http"
+	"path/filepath"
 
 	"etcore/tests/compat/harness"
 
@@ -19,6 +21,7 @@ type Pair struct {
 	reference, subject side
 	revision           int64 // newest revision the reference has told
 	tamper             func(Call, *Outcome)
+	watching           *watching // nil: nobody watches
 }
 
 type side struct {
@@ -28,7 +31,13 @@ type side struct {
 	connections [2]*grpc.ClientConn
 	turn        int
 	leases      leaseNames
+	browser     *http.Client
+	renewer     *renewer
+	scratch     string
 }
+
+// memberID follows from what every server advertises (harness).
+const memberID = 13195394291058371180
 
 // Setup says how pairs are made.
 type Setup struct {
@@ -37,6 +46,8 @@ type Setup struct {
 	// Tamper changes what the subject answered. It lets a test prove that
 	// differences are found.
 	Tamper func(Call, *Outcome)
+	// TamperWatch changes what the subject told a watcher, for the same reason.
+	TamperWatch func(*pb.WatchResponse)
 }
 
 // NewPair starts two fresh servers.
@@ -61,6 +72,8 @@ func (s *side) start(program harness.Program, options harness.Options) error {
 	}
 	s.server = server
 	s.leases = newLeaseNames()
+	s.browser = &http.Client{Transport: &http.Transport{}, Timeout: callTimeout}
+	s.scratch = filepath.Dir(server.DataDir)
 	for i := range s.connections {
 		if s.connections[i], err = server.Dial(); err != nil {
 			return err
@@ -71,7 +84,16 @@ func (s *side) start(program harness.Program, options harness.Options) error {
 
 // Close ends both servers.
 func (p *Pair) Close() {
+	if p.watching != nil {
+		p.watching.close()
+	}
 	for _, side := range []*side{&p.reference, &p.subject} {
+		if side.browser != nil {
+			side.browser.CloseIdleConnections()
+		}
+		if side.renewer != nil {
+			side.renewer.cancel()
+		}
 		for _, connection := range side.connections {
 			if connection != nil {
 				_ = connection.Close()
@@ -89,6 +111,7 @@ type Step struct {
 	Reference  Outcome
 	Subject    Outcome
 	Difference string // empty: none
+	Watchers   int    // open after a call of theirs
 }
 
 func (s Step) String() string {
@@ -98,6 +121,11 @@ func (s Step) String() string {
 
 // Do makes one call on both servers and compares.
 func (p *Pair) Do(call Call) Step {
+	if p.watching != nil {
+		if step, done := p.watching.before(p, call); done {
+			return step
+		}
+	}
 	answered := make(chan Outcome)
 	go func() { answered <- p.subject.do(call, p.revision) }()
 	bound := p.reference.bind(call, p.revision)
@@ -110,6 +138,9 @@ func (p *Pair) Do(call Call) Step {
 	step.Difference = compare(bound, reference, subject)
 	if revision := headerRevision(reference.Response); revision > p.revision {
 		p.revision = revision
+	}
+	if request, ok := bound.Request.(*pb.CompactionRequest); ok && reference.Response != nil && p.watching != nil {
+		p.watching.compacted = request.Revision
 	}
 	return step
 }
@@ -124,7 +155,7 @@ func (s *side) bind(call Call, revision int64) Call {
 func (s *side) do(call Call, revision int64) Outcome {
 	connection := s.connections[s.turn%len(s.connections)]
 	s.turn++
-	outcome := s.bind(call, revision).invoke(connection)
+	outcome := s.transport(s.bind(call, revision), connection)
 	if outcome.Response == nil {
 		return outcome
 	}
@@ -135,8 +166,33 @@ func (s *side) do(call Call, revision int64) Outcome {
 	return outcome
 }
 
+// transport makes a call the way that its method, or the call, asks for.
+func (s *side) transport(call Call, connection *grpc.ClientConn) Outcome {
+	switch {
+	case call.AsJSON:
+		return call.invokeJSON(s.browser, s.server.Endpoint)
+	case call.Method == methodRangeStream:
+		return rangeStream(connection, call.Request.(*pb.RangeRequest))
+	case call.Method == methodSnapshot:
+		return snapshot(connection, s.scratch)
+	case call.Method == methodKeepAlive:
+		if s.renewer == nil {
+			var err error
+			if s.renewer, err = newRenewer(connection); err != nil {
+				return outcomeOf(nil, err)
+			}
+		}
+		return s.renewer.ask(call.Request.(*pb.LeaseKeepAliveRequest))
+	default:
+		return call.invoke(connection)
+	}
+}
+
 // compare describes how two outcomes differ beyond what exempt.go allows.
 func compare(call Call, reference, subject Outcome) string {
+	if difference := compareJSON(reference.JSON, subject.JSON); difference != "" {
+		return difference
+	}
 	if difference := compareStatus(reference, subject); difference != "" {
 		return difference
 	}

@@ -20,32 +20,44 @@ const (
 	shrinkVariable = "ETCORE_SHRINK_SECONDS"
 )
 
+// TestRandomWorkload calls all services while 200 watchers look on.
 func TestRandomWorkload(t *testing.T) {
-	compareWorkload(t, leasesOfClient, number(t, callsVariable, 20_000))
+	compareWorkload(t, pairSetup(t), leasesOfClient, number(t, callsVariable, 20_000))
 }
 
 func TestRandomWorkloadWithLeasesOfServer(t *testing.T) {
-	compareWorkload(t, leasesOfServer, number(t, callsVariable, 20_000)/4)
+	compareWorkload(t, pairSetup(t), leasesOfServer, number(t, callsVariable, 20_000)/5)
 }
 
 // TestRandomWorkloadOnTwoShards has every other call answered by another core than
-// the one that keeps the log.
+// the one that keeps the log, and half of the watchers served there.
 func TestRandomWorkloadOnTwoShards(t *testing.T) {
 	setup := pairSetup(t)
 	if setup.Subject.Name == "etcore" {
 		setup.Subject.Flags = []string{"--shards=2", "--shard-placement=spread"}
 	}
-	compareWorkloadWith(t, setup, leasesOfClient, number(t, callsVariable, 20_000)/2)
+	compareWorkload(t, setup, leasesOfClient, number(t, callsVariable, 20_000)/4)
 }
 
-func compareWorkload(t *testing.T, leases leaseChoice, count int) {
-	compareWorkloadWith(t, pairSetup(t), leases, count)
+func compareWorkload(t *testing.T, setup Setup, leases leaseChoice, count int) {
+	t.Helper()
+	// So often that each watcher that wants to is told its progress now and then.
+	setup.Options.Flags = append(setup.Options.Flags, "--watch-progress-notify-interval=300ms")
+	steps := requireSame(t, setup, newWatchedGenerator(seedOf(t, count), leases).Calls(count))
+	most := 0
+	for _, step := range steps {
+		most = max(most, step.Watchers)
+	}
+	if most < watchersWanted {
+		t.Errorf("never more than %d watchers were open", most)
+	}
 }
 
-func compareWorkloadWith(t *testing.T, setup Setup, leases leaseChoice, count int) {
+func seedOf(t *testing.T, count int) uint64 {
+	t.Helper()
 	seed := uint64(number(t, seedVariable, usualSeed))
 	t.Logf("%s=%d %s=%d", seedVariable, seed, callsVariable, count)
-	requireSame(t, setup, newGenerator(seed, leases).Calls(count))
+	return seed
 }
 
 // pairSetup compares the reference with etcore.
@@ -72,7 +84,7 @@ func requireSame(t *testing.T, setup Setup, calls []Call) []Step {
 	}
 	// A long history takes long to run again.
 	budget := max(time.Duration(number(t, shrinkVariable, 60))*time.Second, 10*time.Since(start))
-	t.Logf("call %d differs; shrinking", len(steps))
+	t.Logf("call %d differs; shrinking: %s", len(steps), steps[len(steps)-1])
 	shrunk, err := Run(setup, Shrink(setup, calls[:len(steps)], budget))
 	if err != nil || !differs(shrunk) {
 		shrunk = steps // depends on time: better the long history than none

@@ -24,6 +24,10 @@ var scripts = map[string]func() []Call{
 	"leases of clients": leasesNamedByClient,
 	"leases of servers": leasesNamedByServer,
 	"alarms":            alarms,
+	"watch ids":         watchIDs,
+	"watches refused":   watchesRefused,
+	"watches in time":   watchesInTime,
+	"large events":      largeEvents,
 }
 
 func TestScripts(t *testing.T) {
@@ -79,9 +83,10 @@ var expectedErrors = []string{
 
 func freshStore() []Call {
 	return []Call{
-		get("a"), everything(0), everything(1), everything(2), hashKV(0), hashKV(1), hashKV(2),
+		storeHash(), snapshotContent(), get("a"), everything(0), everything(1), everything(2), hashKV(0), hashKV(1), hashKV(2),
 		memberStatus(), memberList(true), memberList(false), del("a"), compact(0), compact(1), compact(1), compact(2),
 		txn(nil, nil, nil), put("a", ""), get("a"), hashKV(0), hashKV(1), hashKV(2), memberStatus(),
+		storeHash(), snapshotContent(),
 	}
 }
 
@@ -366,6 +371,3 @@ func onThisMember(call Call) Call {
 	call.Request.(*pb.AlarmRequest).MemberID = memberID
 	return call
 }
-
-// memberID follows from what every server advertises (harness).
-const memberID = 13195394291058371180

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // The comparison itself is tested on a pair of references, one of which lies.
@@ -54,6 +56,71 @@ func TestPlantedDifferencesAreFound(t *testing.T) {
 				t.Fatalf("%d calls without a difference", len(steps))
 			}
 			requireShort(t, setup, calls[:len(steps)])
+		})
+	}
+}
+
+// The same of what watchers are told: each fault must be seen, whether the servers
+// differ in it or the subject alone breaks a promise.
+func TestPlantedFaultsOfWatchesAreFound(t *testing.T) {
+	late := func(response *pb.WatchResponse) bool {
+		return len(response.Events) > 0 && response.Header.Revision > 30
+	}
+	plants := map[string]func(*pb.WatchResponse){
+		"an event is missing": func(response *pb.WatchResponse) {
+			if late(response) && len(response.Events) > 1 {
+				response.Events = response.Events[1:]
+			}
+		},
+		"an event comes twice": func(response *pb.WatchResponse) {
+			if late(response) {
+				response.Events = append(response.Events, response.Events[0])
+			}
+		},
+		"events of a revision change places": func(response *pb.WatchResponse) {
+			if late(response) && len(response.Events) > 1 {
+				slices.Reverse(response.Events)
+			}
+		},
+		"a previous pair is not shown": func(response *pb.WatchResponse) {
+			if late(response) {
+				response.Events[0].PrevKv = nil
+			}
+		},
+		"a filter does not filter": func(response *pb.WatchResponse) {
+			if late(response) {
+				response.Events[0].Type = mvccpb.Event_DELETE - response.Events[0].Type
+			}
+		},
+		"progress is told too early": func(response *pb.WatchResponse) {
+			if response.WatchId == progressAll && !response.Created {
+				response.Header.Revision += 5
+			}
+		},
+		"a watcher is told of another one": func(response *pb.WatchResponse) {
+			if late(response) {
+				response.WatchId++
+			}
+		},
+		"the header is behind the events": func(response *pb.WatchResponse) {
+			if late(response) {
+				response.Header.Revision--
+			}
+		},
+	}
+	for name, tamper := range plants {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			setup := referenceWithItself(t)
+			setup.TamperWatch = tamper
+			steps, err := Run(setup, newWatchedGenerator(7, leasesOfClient).Calls(2*tamperedCalls+2*watchersWanted))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !differs(steps) {
+				t.Fatalf("%d calls without a difference", len(steps))
+			}
+			t.Log(steps[len(steps)-1].Difference)
 		})
 	}
 }

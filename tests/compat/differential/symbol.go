@@ -6,12 +6,13 @@ import (
 )
 
 // A request may hold symbols in place of numbers that are known only when it
-// is sent: revisions relative to the current one, and ids of leases that the
-// server named. So a part of a history still means something when it is run
+// is sent: revisions relative to the current one, ids of leases that the
+// server named, and watchers that are open. So a part of a history still means something when it is run
 // without the rest.
 const (
 	revisionSymbol int64 = 1 << 50 // + distance from the current revision
 	leaseSymbol    int64 = 1 << 52 // + number of the lease
+	watchSymbol    int64 = 1 << 54 // + number among the open watchers of the stream
 	symbolReach    int64 = 1 << 40
 )
 
@@ -20,6 +21,9 @@ func Now(distance int64) int64 { return revisionSymbol + distance }
 
 // Lease is the symbol for a lease named by a server.
 func Lease(number int64) int64 { return leaseSymbol + number }
+
+// Watcher is the symbol for the id of one of the watchers that a stream has.
+func Watcher(number int) int64 { return watchSymbol + int64(number) }
 
 // leaseNames maps between the symbols and the lease ids of one server.
 type leaseNames struct {

@@ -72,6 +72,11 @@ func memberList(linearizable bool) Call {
 	return Call{Method: methodMemberList, Request: &pb.MemberListRequest{Linearizable: linearizable}}
 }
 
+// storeHash covers all buckets, and snapshotContent shows them.
+func storeHash() Call { return Call{Method: methodHash, Request: &pb.HashRequest{}} }
+
+func snapshotContent() Call { return Call{Method: methodSnapshot, Request: &pb.SnapshotRequest{}} }
+
 func txn(compares []*pb.Compare, success, failure []*pb.RequestOp) Call {
 	return Call{Method: methodTxn, Request: &pb.TxnRequest{Compare: compares, Success: success, Failure: failure}}
 }
