@@ -204,6 +204,10 @@ fn compat(root: &Path, counts: &mut Counts, extra: &[(&str, Option<&str>)]) -> R
         folder: &folder,
     };
     let outcome = tests.run()?;
+    println!("== compat, seconds by package");
+    for line in outcome.lines.iter().filter(|line| is_package(line)) {
+        println!("{line}");
+    }
     let before = *counts;
     counts.add_lines(&outcome.lines);
     if !outcome.success {
@@ -213,6 +217,11 @@ fn compat(root: &Path, counts: &mut Counts, extra: &[(&str, Option<&str>)]) -> R
         return Err("compat: tests against the real etcd failed".into());
     }
     Ok(())
+}
+
+/// Whether Go tells the end of a package's tests, and how long they took.
+fn is_package(line: &str) -> bool {
+    line.starts_with("ok  \t") || line.starts_with("FAIL\t")
 }
 
 const GO_ENV: &[(&str, Option<&str>)] = &[

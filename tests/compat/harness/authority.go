@@ -1,4 +1,4 @@
-package tls
+package harness
 
 import (
 	"crypto/ecdsa"
@@ -16,17 +16,18 @@ import (
 	"time"
 )
 
-// authority signs the certificates of one test.
-type authority struct {
-	t      *testing.T
+// Authority signs the certificates of one test.
+type Authority struct {
+	t      testing.TB
 	folder string
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T, name string) *authority {
+// NewAuthority makes an authority whose files lie in a folder of the test.
+func NewAuthority(t testing.TB, name string) *Authority {
 	t.Helper()
-	a := &authority{t: t, folder: t.TempDir()}
+	a := &Authority{t: t, folder: t.TempDir()}
 	a.key = newKey(t)
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
@@ -45,8 +46,8 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-// issue writes a certificate, valid for so long from now, and its key.
-func (a *authority) issue(name string, serial int64, valid time.Duration) {
+// Issue writes a certificate, valid for so long from now, and its key.
+func (a *Authority) Issue(name string, serial int64, valid time.Duration) {
 	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{
@@ -67,8 +68,8 @@ func (a *authority) issue(name string, serial int64, valid time.Duration) {
 	a.write(name+"-key.pem", "EC PRIVATE KEY", keyDER)
 }
 
-// revoke writes a list with one serial number.
-func (a *authority) revoke(serial int64) string {
+// Revoke writes a list with one serial number.
+func (a *Authority) Revoke(serial int64) string {
 	a.t.Helper()
 	list := &x509.RevocationList{
 		Number:     big.NewInt(1),
@@ -80,42 +81,54 @@ func (a *authority) revoke(serial int64) string {
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
 	check(a.t, err)
-	path := a.path("crl.der")
+	path := a.Path("crl.der")
 	check(a.t, os.WriteFile(path, der, 0o600))
 	return path
 }
 
-// client trusts the authority and shows a certificate of `by`, if named.
-func (a *authority) client(by *authority, name string) *tls.Config {
+// Client trusts the authority and shows a certificate of `by`, if named.
+func (a *Authority) Client(by *Authority, name string) *tls.Config {
 	a.t.Helper()
 	config := &tls.Config{RootCAs: x509.NewCertPool()}
 	config.RootCAs.AddCert(a.cert)
 	if name != "" {
-		pair, err := tls.LoadX509KeyPair(by.path(name+".pem"), by.path(name+"-key.pem"))
+		pair, err := tls.LoadX509KeyPair(by.Path(name+".pem"), by.Path(name+"-key.pem"))
 		check(a.t, err)
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config
 }
 
-func (a *authority) path(name string) string { return filepath.Join(a.folder, name) }
+// Path is where a file of the authority lies.
+func (a *Authority) Path(name string) string { return filepath.Join(a.folder, name) }
 
-func (a *authority) write(name, kind string, der []byte) {
+func (a *Authority) write(name, kind string, der []byte) {
 	a.t.Helper()
 	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-	check(a.t, os.WriteFile(a.path(name), block, 0o600))
+	check(a.t, os.WriteFile(a.Path(name), block, 0o600))
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
 	return key
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Mutual are the options of a listener that speaks TLS with those who show a certificate of
+// the authority.
+func (a *Authority) Mutual(flags ...string) Options {
+	return Options{TLS: true, Flags: append([]string{
+		"--cert-file=" + a.Path("server.pem"),
+		"--key-file=" + a.Path("server-key.pem"),
+		"--trusted-ca-file=" + a.Path("ca.pem"),
+		"--client-cert-auth",
+	}, flags...)}
 }

@@ -159,7 +159,7 @@ func (s *Server) start() error {
 	defer log.Close()
 
 	command := exec.Command(s.Program.Path, s.arguments()...)
-	command.Env = environment()
+	command.Env = Environment()
 	command.Stdout = log
 	command.Stderr = log
 	if err := spawn(command); err != nil {
@@ -195,8 +195,8 @@ func (s *Server) arguments() []string {
 	return append(arguments, s.Program.Flags...)
 }
 
-// environment is ours without the variables that servers and etcdctl take for settings.
-func environment() []string {
+// Environment is ours without the variables that servers and etcdctl take for settings.
+func Environment() []string {
 	var kept []string
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "ETCD") {

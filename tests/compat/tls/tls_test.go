@@ -27,16 +27,6 @@ func both(t *testing.T, options func() harness.Options, test func(t *testing.T, 
 	}
 }
 
-// mutual are the flags of a listener that wants certificates of `ca`.
-func (a *authority) mutual(flags ...string) harness.Options {
-	return harness.Options{TLS: true, Flags: append([]string{
-		"--cert-file=" + a.path("server.pem"),
-		"--key-file=" + a.path("server-key.pem"),
-		"--trusted-ca-file=" + a.path("ca.pem"),
-		"--client-cert-auth",
-	}, flags...)}
-}
-
 // get asks for /version on a connection of its own.
 func get(server *harness.Server, config *tls.Config, http2 bool) (string, error) {
 	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: http2, DisableKeepAlives: true}
@@ -53,24 +43,24 @@ func get(server *harness.Server, config *tls.Config, http2 bool) (string, error)
 
 func TestWhoIsAccepted(t *testing.T) {
 	t.Parallel()
-	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
-	ca.issue("server", 2, time.Hour)
-	ca.issue("good", 3, time.Hour)
-	ca.issue("expired", 4, -time.Hour)
-	ca.issue("revoked", 5, time.Hour)
-	other.issue("stranger", 3, time.Hour)
-	list := ca.revoke(5)
-	both(t, func() harness.Options { return ca.mutual("--client-crl-file=" + list) },
+	ca, other := harness.NewAuthority(t, "ca"), harness.NewAuthority(t, "other")
+	ca.Issue("server", 2, time.Hour)
+	ca.Issue("good", 3, time.Hour)
+	ca.Issue("expired", 4, -time.Hour)
+	ca.Issue("revoked", 5, time.Hour)
+	other.Issue("stranger", 3, time.Hour)
+	list := ca.Revoke(5)
+	both(t, func() harness.Options { return ca.Mutual("--client-crl-file=" + list) },
 		func(t *testing.T, server *harness.Server) {
 			for _, http2 := range []bool{false, true} {
-				if _, err := get(server, ca.client(ca, "good"), http2); err != nil {
+				if _, err := get(server, ca.Client(ca, "good"), http2); err != nil {
 					t.Errorf("a good certificate: %v", err)
 				}
 				refused := map[string]*tls.Config{
-					"no":         ca.client(ca, ""),
-					"an expired": ca.client(ca, "expired"),
-					"a revoked":  ca.client(ca, "revoked"),
-					"a foreign":  ca.client(other, "stranger"),
+					"no":         ca.Client(ca, ""),
+					"an expired": ca.Client(ca, "expired"),
+					"a revoked":  ca.Client(ca, "revoked"),
+					"a foreign":  ca.Client(other, "stranger"),
 				}
 				for name, config := range refused {
 					if proto, err := get(server, config, http2); err == nil {
@@ -87,15 +77,15 @@ func TestWhoIsAccepted(t *testing.T) {
 // The suite is one that HTTP/2 demands; etcd refuses to start without.
 func TestVersionsAndSuites(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
-	ca.issue("server", 2, time.Hour)
+	ca := harness.NewAuthority(t, "ca")
+	ca.Issue("server", 2, time.Hour)
 	flags := []string{
-		"--cert-file=" + ca.path("server.pem"), "--key-file=" + ca.path("server-key.pem"),
+		"--cert-file=" + ca.Path("server.pem"), "--key-file=" + ca.Path("server-key.pem"),
 		"--tls-max-version=TLS1.2", "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 	}
 	both(t, func() harness.Options { return harness.Options{TLS: true, Flags: flags} },
 		func(t *testing.T, server *harness.Server) {
-			config := ca.client(ca, "")
+			config := ca.Client(ca, "")
 			connection, err := tls.Dial("tcp", server.Endpoint, config)
 			check(t, err)
 			state := connection.ConnectionState()
@@ -116,41 +106,41 @@ func TestVersionsAndSuites(t *testing.T) {
 
 func TestNewFilesAreUsedWithoutARestart(t *testing.T) {
 	t.Parallel()
-	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
+	ca, next := harness.NewAuthority(t, "ca"), harness.NewAuthority(t, "next")
 	both(t, func() harness.Options {
-		ca.issue("server", 2, time.Hour)
-		ca.issue("good", 3, time.Hour)
-		return ca.mutual()
+		ca.Issue("server", 2, time.Hour)
+		ca.Issue("good", 3, time.Hour)
+		return ca.Mutual()
 	}, func(t *testing.T, server *harness.Server) {
-		_, err := get(server, ca.client(ca, "good"), true)
+		_, err := get(server, ca.Client(ca, "good"), true)
 		check(t, err)
-		next.issue("server", 7, time.Hour)
+		next.Issue("server", 7, time.Hour)
 		for _, name := range []string{"server.pem", "server-key.pem"} {
-			bytes, err := os.ReadFile(next.path(name))
+			bytes, err := os.ReadFile(next.Path(name))
 			check(t, err)
-			check(t, os.WriteFile(ca.path(name), bytes, 0o600))
+			check(t, os.WriteFile(ca.Path(name), bytes, 0o600))
 		}
-		if _, err := get(server, ca.client(ca, "good"), true); err == nil {
+		if _, err := get(server, ca.Client(ca, "good"), true); err == nil {
 			t.Error("the old certificate is still shown")
 		}
-		_, err = get(server, next.client(ca, "good"), true)
+		_, err = get(server, next.Client(ca, "good"), true)
 		check(t, err)
 	})
 }
 
 func TestEtcdctlOverMutualTLS(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
-	ca.issue("server", 2, time.Hour)
-	ca.issue("good", 3, time.Hour)
+	ca := harness.NewAuthority(t, "ca")
+	ca.Issue("server", 2, time.Hour)
+	ca.Issue("good", 3, time.Hour)
 	etcdctl := harness.Tool(t, "bin/etcdctl")
-	both(t, func() harness.Options { return ca.mutual() }, func(t *testing.T, server *harness.Server) {
+	both(t, func() harness.Options { return ca.Mutual() }, func(t *testing.T, server *harness.Server) {
 		run := func(input string, arguments ...string) string {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			command := exec.CommandContext(ctx, etcdctl, append([]string{
-				"--endpoints=https://" + server.Endpoint, "--cacert=" + ca.path("ca.pem"),
-				"--cert=" + ca.path("good.pem"), "--key=" + ca.path("good-key.pem"),
+				"--endpoints=https://" + server.Endpoint, "--cacert=" + ca.Path("ca.pem"),
+				"--cert=" + ca.Path("good.pem"), "--key=" + ca.Path("good-key.pem"),
 			}, arguments...)...)
 			command.Stdin = strings.NewReader(input)
 			output, err := command.CombinedOutput()
@@ -172,4 +162,11 @@ func TestEtcdctlOverMutualTLS(t *testing.T) {
 		run("", "endpoint", "health")
 		run("mod(\"small\") > \"0\"\n\ndel small\n\n\n", "txn")
 	})
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -1,0 +1,4 @@
+// Package ctl runs those commands of the real etcdctl that go on for a while, or act on the
+// member, against etcore: in plain text and over mutual TLS. What the others print is compared by
+// package transcript.
+package ctl

@@ -1,0 +1,69 @@
+package harness
+
+import (
+	"crypto/tls"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+)
+
+// Access is a way to a server: in plain text, or over mutual TLS.
+type Access struct {
+	*Server
+	URL       string
+	TLS       *tls.Config // nil: plain
+	authority *Authority
+}
+
+// EachAccess runs a test twice against etcore, each time on a server of its own.
+func EachAccess(t *testing.T, test func(t *testing.T, access *Access)) {
+	t.Helper()
+	t.Run("plain", func(t *testing.T) {
+		t.Parallel()
+		server := Start(t, EtcoreOrReference(t), Options{Flags: []string{"--unsafe-no-fsync"}})
+		test(t, &Access{Server: server, URL: "http://" + server.Endpoint})
+	})
+	t.Run("mutual TLS", func(t *testing.T) {
+		t.Parallel()
+		authority := NewAuthority(t, "ca")
+		authority.Issue("server", 2, time.Hour)
+		authority.Issue("client", 3, time.Hour)
+		server := Start(t, EtcoreOrReference(t), authority.Mutual("--unsafe-no-fsync"))
+		test(t, &Access{
+			Server: server, URL: "https://" + server.Endpoint,
+			TLS: authority.Client(authority, "client"), authority: authority,
+		})
+	})
+}
+
+// Client is a Go client that ends with the test.
+func (a *Access) Client(t testing.TB, options ...grpc.DialOption) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{a.URL}, TLS: a.TLS, DialTimeout: 10 * time.Second, DialOptions: options,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// Files are the paths of authority, certificate and key that a program has to show; empty in plain text.
+func (a *Access) Files() (authority, certificate, key string) {
+	if a.authority == nil {
+		return "", "", ""
+	}
+	return a.authority.Path("ca.pem"), a.authority.Path("client.pem"), a.authority.Path("client-key.pem")
+}
+
+// Etcdctl are the flags with which etcdctl reaches the server.
+func (a *Access) Etcdctl() []string {
+	flags := []string{"--endpoints=" + a.URL}
+	if authority, certificate, key := a.Files(); authority != "" {
+		flags = append(flags, "--cacert="+authority, "--cert="+certificate, "--key="+key)
+	}
+	return flags
+}
