@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the programs that the compatibility tests compare with and drive:
-# the real etcd 3.7 into bin/, the real etcd 3.6 into etcd36/bin/.
+# the real etcd 3.7 into bin/, the real etcd 3.6 into etcd36/bin/, the clients in
+# other languages into python/venv and tonic/target.
 # A folder whose stamp matches the lock files and the toolchain is left alone.
 set -eu
 
@@ -45,3 +46,22 @@ build etcd36 \
     etcdutl=go.etcd.io/etcd/etcdutl/v3 \
     benchmark=go.etcd.io/etcd/v3/tools/benchmark \
     etcd-dump-logs=go.etcd.io/etcd/v3/tools/etcd-dump-logs
+
+# Only what the lock files have the hashes of.
+(
+    cd python
+    stamp=$( (python3 --version; cat requirements-build.txt requirements.txt) | cksum)
+    if [ "$(cat venv/.stamp 2>/dev/null || true)" != "$stamp" ]; then
+        echo "compat: python: installing the client" >&2
+        rm -rf venv
+        python3 -m venv venv
+        for requirements in requirements-build.txt requirements.txt; do
+            venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+                --no-build-isolation -r "$requirements"
+        done
+        echo "$stamp" >venv/.stamp
+    fi
+)
+
+echo "compat: tonic: building the client" >&2
+cargo build --quiet --locked --manifest-path tonic/Cargo.toml --target-dir tonic/target
