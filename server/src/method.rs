@@ -46,6 +46,15 @@ pub enum Served {
     Defragment,
     MoveLeader,
     HealthCheck,
+    HealthList,
+    HealthWatch,
+    Campaign,
+    Leader,
+    Observe,
+    Proclaim,
+    Resign,
+    Lock,
+    Unlock,
 }
 
 /// One method.
@@ -106,11 +115,11 @@ const fn serves(path: &'static str, served: Served) -> Method {
     }
 }
 
-const fn stream(path: &'static str, shape: Shape) -> Method {
+const fn server_stream(path: &'static str, served: Served) -> Method {
     Method {
         path,
-        shape,
-        served: None,
+        shape: Shape::ServerStream,
+        served: Some(served),
     }
 }
 
@@ -145,11 +154,7 @@ pub const METHODS: &[Method] = &[
     serves("/etcdserverpb.KV/DeleteRange", Served::DeleteRange),
     serves("/etcdserverpb.KV/Put", Served::Put),
     serves("/etcdserverpb.KV/Range", Served::Range),
-    Method {
-        path: "/etcdserverpb.KV/RangeStream",
-        shape: Shape::ServerStream,
-        served: Some(Served::RangeStream),
-    },
+    server_stream("/etcdserverpb.KV/RangeStream", Served::RangeStream),
     serves("/etcdserverpb.KV/Txn", Served::Txn),
     serves("/etcdserverpb.Lease/LeaseGrant", Served::LeaseGrant),
     Method {
@@ -169,11 +174,7 @@ pub const METHODS: &[Method] = &[
     serves("/etcdserverpb.Maintenance/Hash", Served::Hash),
     serves("/etcdserverpb.Maintenance/HashKV", Served::HashKv),
     serves("/etcdserverpb.Maintenance/MoveLeader", Served::MoveLeader),
-    Method {
-        path: "/etcdserverpb.Maintenance/Snapshot",
-        shape: Shape::ServerStream,
-        served: Some(Served::Snapshot),
-    },
+    server_stream("/etcdserverpb.Maintenance/Snapshot", Served::Snapshot),
     serves("/etcdserverpb.Maintenance/Status", Served::Status),
     Method {
         path: "/etcdserverpb.Watch/Watch",
@@ -181,15 +182,15 @@ pub const METHODS: &[Method] = &[
         served: Some(Served::Watch),
     },
     serves("/grpc.health.v1.Health/Check", Served::HealthCheck),
-    unary("/grpc.health.v1.Health/List"),
-    stream("/grpc.health.v1.Health/Watch", Shape::ServerStream),
-    unary("/v3electionpb.Election/Campaign"),
-    unary("/v3electionpb.Election/Leader"),
-    stream("/v3electionpb.Election/Observe", Shape::ServerStream),
-    unary("/v3electionpb.Election/Proclaim"),
-    unary("/v3electionpb.Election/Resign"),
-    unary("/v3lockpb.Lock/Lock"),
-    unary("/v3lockpb.Lock/Unlock"),
+    serves("/grpc.health.v1.Health/List", Served::HealthList),
+    server_stream("/grpc.health.v1.Health/Watch", Served::HealthWatch),
+    serves("/v3electionpb.Election/Campaign", Served::Campaign),
+    serves("/v3electionpb.Election/Leader", Served::Leader),
+    server_stream("/v3electionpb.Election/Observe", Served::Observe),
+    serves("/v3electionpb.Election/Proclaim", Served::Proclaim),
+    serves("/v3electionpb.Election/Resign", Served::Resign),
+    serves("/v3lockpb.Lock/Lock", Served::Lock),
+    serves("/v3lockpb.Lock/Unlock", Served::Unlock),
 ];
 
 #[cfg(test)]

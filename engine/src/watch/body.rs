@@ -235,13 +235,17 @@ impl ResponseBytes {
         1 + self.rest.as_ref().map_or(0, |rest| rest.pieces.len())
     }
 
-    /// For tests.
+    /// The response as whoever watches from within the process sees it. What is in one piece is not copied.
     ///
     /// # Errors
     /// Never for what a hub made.
     pub fn decode(&self) -> Result<WatchResponse, DecodeError> {
-        let pieces = (0..self.piece_count()).filter_map(|no| self.piece(no));
-        let whole: Vec<u8> = pieces.flatten().copied().collect();
+        let Some(rest) = &self.rest else {
+            return WatchResponse::decode(self.first.clone());
+        };
+        let mut whole = Vec::with_capacity(self.len);
+        whole.extend_from_slice(&self.first);
+        rest.iter().for_each(|piece| whole.extend_from_slice(piece));
         WatchResponse::decode(Bytes::from(whole))
     }
 }

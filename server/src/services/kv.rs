@@ -62,7 +62,8 @@ pub(crate) fn txn(shard: &Rc<Shard>, request: TxnRequest, reply: ReplyTo) {
     });
 }
 
-fn check_txn(shard: &Shard, request: &TxnRequest) -> Result<(), Status> {
+/// Refuses what can be refused before proposing.
+pub(super) fn check_txn(shard: &Shard, request: &TxnRequest) -> Result<(), Status> {
     shard
         .claim(quota::txn(request))
         .map_err(FrontError::status)?;

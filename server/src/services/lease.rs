@@ -22,15 +22,12 @@ use super::{decode, respond};
 use crate::errors::FrontError;
 use crate::shard::{End, LogShard, NodeReply, ReplyTo, Requests, Shard, StreamReply};
 
-/// The server chooses an id that is free when the client gave none.
-pub(crate) fn grant(log: &LogShard, mut request: LeaseGrantRequest, reply: NodeReply) {
-    if let Err(error) = log.claim(quota::LEASE_GRANT_BYTES) {
+/// The log shard chooses an id that is free when the client gave none.
+pub(crate) fn grant(shard: &Rc<Shard>, request: LeaseGrantRequest, reply: ReplyTo) {
+    if let Err(error) = shard.claim(quota::LEASE_GRANT_BYTES) {
         return reply.finish(Err(error.status()));
     }
-    if request.id == 0 {
-        request.id = log.with_node_mut(|node| node.fresh_lease_id());
-    }
-    log.propose_for(
+    shard.propose(
         InternalRaftRequest {
             lease_grant: Some(request),
             ..Default::default()

@@ -1,4 +1,4 @@
-//! Maintenance and health: status, alarms, the hash of the key space.
+//! Maintenance: status, alarms, hashes, defragmentation.
 
 use std::rc::Rc;
 
@@ -6,14 +6,11 @@ use bytes::Bytes;
 use engine::backend::ImageHash;
 use engine::mvcc::{HashKv, HashRun, RequestError};
 use engine::types::Budget;
-use net::grpc::{Code, Status};
+use net::grpc::Status;
 use proto::etcdserverpb::{
     AlarmRequest, AlarmType, DefragmentRequest, DowngradeInfo, HashKvRequest, HashKvResponse,
     HashRequest, HashResponse, InternalRaftRequest, MoveLeaderRequest, MoveLeaderResponse,
     StatusRequest, StatusResponse,
-};
-use proto::health::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
 };
 
 use super::{refused, respond};
@@ -166,14 +163,4 @@ async fn run_hash(shard: &LogShard, revision: i64) -> Result<HashKv, RequestErro
             None => driver::yield_now().await,
         }
     }
-}
-
-/// The health of the whole server is the only one there is.
-pub(crate) fn health_check(request: HealthCheckRequest) -> Result<Bytes, Status> {
-    if !request.service.is_empty() {
-        return Err(Status::new(Code::NotFound, "unknown service"));
-    }
-    Ok(respond::message(&HealthCheckResponse {
-        status: ServingStatus::Serving as i32,
-    }))
 }

@@ -7,7 +7,9 @@
 //! are served on the log shard, wherever their connection is.
 
 pub(crate) mod cluster;
+mod concurrency;
 mod failure;
+mod health;
 pub(crate) mod http;
 pub(crate) mod kv;
 pub(crate) mod lease;
@@ -103,14 +105,23 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         Served::DeleteRange => here!(kv::delete_range),
         Served::Txn => here!(kv::txn),
         Served::Compact => here!(kv::compact),
+        Served::LeaseGrant => here!(lease::grant),
         Served::LeaseRevoke => here!(lease::revoke),
-        Served::HealthCheck => reply.finish(decode(payload).and_then(maintenance::health_check)),
+        Served::HealthCheck => here!(health::check),
+        Served::HealthList => here!(health::list),
+        Served::HealthWatch => here!(health::watch),
+        Served::Lock => here!(concurrency::lock),
+        Served::Unlock => here!(concurrency::unlock),
+        Served::Campaign => here!(concurrency::campaign),
+        Served::Proclaim => here!(concurrency::proclaim),
+        Served::Leader => here!(concurrency::leader),
+        Served::Observe => here!(concurrency::observe),
+        Served::Resign => here!(concurrency::resign),
         // Their messages do not come as one request.
         Served::LeaseKeepAlive | Served::Watch => {}
         Served::Hash => here!(maintenance::hash),
         Served::Snapshot => here!(snapshot::snapshot),
-        Served::LeaseGrant
-        | Served::LeaseTimeToLive
+        Served::LeaseTimeToLive
         | Served::LeaseLeases
         | Served::MemberList
         | Served::Alarm
@@ -149,7 +160,6 @@ pub(crate) fn serve_by_node(
         };
     }
     match METHODS[method].served {
-        Some(Served::LeaseGrant) => here!(lease::grant),
         Some(Served::LeaseTimeToLive) => here!(lease::time_to_live),
         Some(Served::LeaseLeases) => here!(lease::leases),
         Some(Served::MemberList) => here!(cluster::member_list),

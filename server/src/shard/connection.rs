@@ -82,6 +82,9 @@ impl Connection {
         for (_, inbox) in self.inboxes.borrow().values() {
             inbox.end(End::Stopping);
         }
+        for gate in self.gates.borrow().values() {
+            gate.end(End::Stopping);
+        }
         self.wire.command(|machine| machine.shut_down());
     }
 
@@ -333,6 +336,13 @@ impl Connection {
         self.gates.borrow_mut().remove(&call);
     }
 
+    /// Whoever makes the response of this call is told that nobody wants it.
+    fn end_gate(&self, call: CallId) {
+        if let Some(gate) = self.gates.borrow().get(&call) {
+            gate.end(End::Gone);
+        }
+    }
+
     fn open_gate(&self, call: CallId) {
         if let Some(gate) = self.gates.borrow().get(&call) {
             gate.open();
@@ -366,7 +376,7 @@ impl Owner for Connection {
                 self.open.borrow_mut().take(id);
                 self.gateway.take(id);
                 self.end_inbox(id, End::Gone);
-                self.open_gate(id);
+                self.end_gate(id);
                 self.end_watch(id);
             }
             ServerEvent::Http { id, request } => self.on_http(id, request),

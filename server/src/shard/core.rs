@@ -19,7 +19,7 @@ use super::load::Load;
 use super::renewals::{RenewalWaiter, Renewed};
 use super::reply::{HttpReply, NodeHttpReply, NodeReply, ReplyTo};
 use super::turns::Turns;
-use super::waiter::{Fresh, FreshWaiter};
+use super::waiter::{Fresh, FreshWaiter, Outcome, Waiter};
 use super::watches::{self, Bell, Watches};
 use super::{LogShard, Role};
 use crate::config::Config;
@@ -142,6 +142,19 @@ impl Shard {
         }
     }
 
+    /// Proposes a request on behalf of a task, and waits for what it comes to.
+    pub(crate) async fn propose_and_wait(&self, request: InternalRaftRequest) -> Outcome {
+        let (sender, told) = driver::oneshot();
+        match &self.log {
+            Log::Here(log) => log.propose(request, Waiter::Task(sender))?,
+            // Nobody listens any more: the task was dropped.
+            Log::Away(link) => link.propose_then(request, move |outcome| {
+                drop(sender.send(outcome));
+            }),
+        }
+        told.await.unwrap_or(Err(FrontError::Stopped))
+    }
+
     /// Keeps a revision from being swept until the hold is dropped; see [`ViewReader::hold`].
     pub(crate) fn hold(&self, revision: i64) -> Option<Hold> {
         self.views.borrow().hold(revision)
@@ -161,6 +174,19 @@ impl Shard {
             Log::Here(log) => log.wait_fresh(FreshWaiter::Then(Box::new(then))),
             Log::Away(link) => link.wait_fresh(Box::new(then)),
         }
+    }
+
+    /// Waits until the newest View is no older than this call.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn freshness(&self) -> Fresh {
+        let (sender, told) = driver::oneshot();
+        self.when_fresh(false, move |fresh| {
+            // Nobody listens any more: the task was dropped.
+            let _ = sender.send(fresh);
+        });
+        told.await.unwrap_or(Err(FrontError::Stopped))
     }
 
     /// Renews leases; `then` is told their times to live, 0 for those that are gone.

@@ -21,7 +21,7 @@ use super::ask::{Answer, Ask, AskBatch, ShardNo, Ticket, cost_bytes};
 use super::images::Imaged;
 use super::renewals::Renewed;
 use super::reply::{HttpReply, ReplyTo};
-use super::waiter::Fresh;
+use super::waiter::{Fresh, Outcome};
 use crate::errors::FrontError;
 
 /// Bytes of questions that one shard may have without an answer. A quarter of what the node takes before it refuses.
@@ -39,6 +39,7 @@ type Then = Box<dyn FnOnce(Fresh)>;
 /// Who waits for an answer.
 enum Pending {
     Call(ReplyTo),
+    Outcome(Box<dyn FnOnce(Outcome)>),
     Http(HttpReply),
     Reads(Vec<Then>),
     Renewal(Box<dyn FnOnce(Renewed)>),
@@ -85,6 +86,20 @@ impl Link {
             return reply.finish(Err(FrontError::TooManyRequests.status()));
         }
         self.ask(Ask::Propose(Box::new(request)), Pending::Call(reply), cost);
+    }
+
+    /// The same on behalf of a task.
+    pub(super) fn propose_then(
+        &self,
+        request: InternalRaftRequest,
+        then: impl FnOnce(Outcome) + 'static,
+    ) {
+        let cost = cost_bytes(request.encoded_len());
+        if self.is_full(cost) {
+            return then(Err(FrontError::TooManyRequests));
+        }
+        let pending = Pending::Outcome(Box::new(then));
+        self.ask(Ask::Propose(Box::new(request)), pending, cost);
     }
 
     pub(super) fn call(&self, payload: Bytes, reply: ReplyTo) {
@@ -195,6 +210,7 @@ impl Link {
         match (pending, answer) {
             (Pending::Call(reply), Answer::Outcome(outcome)) => reply.finish_proposal(outcome),
             (Pending::Call(reply), Answer::Message(result)) => reply.finish(result),
+            (Pending::Outcome(then), Answer::Outcome(outcome)) => then(outcome),
             (Pending::Http(reply), Answer::Http(response)) => reply.finish(response),
             (Pending::Reads(reads), Answer::Fresh(fresh)) => {
                 self.round_count.set(self.round_count.get() - 1);
@@ -226,6 +242,7 @@ impl Link {
 fn refuse(pending: Pending, error: FrontError) {
     match pending {
         Pending::Call(reply) => reply.finish(Err(error.status())),
+        Pending::Outcome(then) => then(Err(error)),
         Pending::Http(reply) => reply.finish(HttpResponse::error(503, &error.status().message)),
         Pending::Reads(reads) => {
             for then in reads {

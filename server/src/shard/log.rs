@@ -134,17 +134,22 @@ impl LogShard {
         result
     }
 
-    /// Proposes a request; `waiter` learns the outcome.
+    /// Proposes a request; `waiter` learns the outcome. A lease that was given no id gets one that is free.
     ///
     /// # Errors
     /// What the node refused, before anything happened; the waiter is dropped then.
     pub(crate) fn propose(
         &self,
-        request: InternalRaftRequest,
+        mut request: InternalRaftRequest,
         waiter: Waiter,
     ) -> Result<(), FrontError> {
         if self.is_stopping.get() {
             return Err(FrontError::Stopped);
+        }
+        if let Some(grant) = &mut request.lease_grant
+            && grant.id == 0
+        {
+            grant.id = self.node.borrow_mut().fresh_lease_id();
         }
         let id = self.node.borrow_mut().propose(request).map_err(|error| {
             self.metrics.proposals_failed.inc();

@@ -13,7 +13,7 @@ use super::ask::{Answer, Ask, AskBatch, ShardNo, Ticket, ToShard};
 use super::images::{ImageWaiter, Imaged};
 use super::renewals::{RenewalWaiter, Renewed};
 use super::reply::{NodeHttpReply, NodeReply};
-use super::waiter::{Fresh, FreshWaiter, Outcome};
+use super::waiter::{Fresh, FreshWaiter, Outcome, Waiter};
 use crate::services;
 
 /// The answers on their way to the other shards.
@@ -90,7 +90,12 @@ impl Port {
 
 fn serve(log: &Rc<LogShard>, ask: Ask, reply: LinkReply) {
     match ask {
-        Ask::Propose(request) => log.propose_for(*request, NodeReply::Link(reply)),
+        Ask::Propose(request) => {
+            let waiter = Waiter::Reply(NodeReply::Link(reply.clone()));
+            if let Err(error) = log.propose(*request, waiter) {
+                reply.finish_proposal(Err(error));
+            }
+        }
         Ask::Call { method, payload } => {
             services::serve_by_node(log, method, payload, NodeReply::Link(reply));
         }

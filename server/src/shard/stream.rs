@@ -14,6 +14,7 @@ use bytes::Bytes;
 use driver::Notify;
 use net::grpc::{Code, Status};
 
+use super::inbox::End;
 use super::reply::ReplyTo;
 
 /// Bytes queued for one call beyond which its maker waits.
@@ -26,15 +27,34 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 #[error("the call has ended")]
 pub(crate) struct Gone;
 
-/// Wakes the maker of a response: there is room again, or the call is over.
+/// Wakes the maker of a response: there is room again, what it watches has changed, or the call is over.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     told: Notify,
+    end: Cell<Option<End>>,
 }
 
 impl Gate {
     pub(super) fn open(&self) {
         self.told.notify();
+    }
+
+    /// Nobody wants the response any more, or those must end that would go on for ever.
+    pub(super) fn end(&self, end: End) {
+        if !self.is_over() {
+            self.end.set(Some(end));
+        }
+        self.told.notify();
+    }
+
+    /// The call is over: nobody wants its response.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.get() == Some(End::Gone)
+    }
+
+    /// Waits for one of the reasons to look again.
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
     }
 }
 
@@ -93,6 +113,21 @@ impl StreamReply {
     /// Bytes that may be pushed before the client has to take some.
     pub(crate) fn room(&self) -> usize {
         QUEUED_LEN_MAX.saturating_sub(self.queued_len())
+    }
+
+    /// Waits until nobody wants the response, or the server ends.
+    pub(crate) async fn ended(&self) -> End {
+        loop {
+            if let Some(end) = self.gate.end.get() {
+                return end;
+            }
+            self.gate.told().await;
+        }
+    }
+
+    /// What wakes the maker of this response.
+    pub(super) fn gate(&self) -> Rc<Gate> {
+        Rc::clone(&self.gate)
     }
 
     /// Waits until there is room, and until it is fair to go on: a connection may ask for many responses at once.

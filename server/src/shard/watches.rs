@@ -9,6 +9,9 @@
 //! A stream is full while [`ROOM_LEN`] is queued for it: then the hub has nothing with events for it, and a response
 //! that is longer than that goes out piece by piece. What answers a client's own requests goes out all the same, so
 //! one that asks on and on and reads nothing loses its stream at [`UNREAD_LEN_MAX`].
+//!
+//! A task of the server that watches ([`OwnWatch`](super::own_watch::OwnWatch)) has a stream like a client's; its
+//! responses wait in a queue instead of a connection.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +27,7 @@ use engine::watch::{Hub, HubOptions, Response, ResponseBytes, StreamNo};
 use net::grpc::{Code, Status};
 
 use super::Shard;
+use super::own_watch::Told;
 use super::reply::ReplyTo;
 use crate::errors::FrontError;
 use crate::metrics::Metrics;
@@ -87,9 +91,15 @@ pub(crate) struct Watches {
     leaning_count: Cell<usize>,
 }
 
-/// One Watch call.
+/// Who is told.
+enum Listener {
+    Call(ReplyTo),
+    Task(Rc<Told>),
+}
+
+/// One Watch call, or a watch of the server's own.
 struct WatchStream {
-    reply: ReplyTo,
+    listener: Listener,
     requires_leader: bool,
     /// A long response and its next piece.
     sending: Option<(ResponseBytes, usize)>,
@@ -148,12 +158,21 @@ impl Watches {
 
     /// A client has begun a Watch call.
     pub(crate) fn open(&self, reply: ReplyTo, requires_leader: bool) -> StreamNo {
+        self.open_for(Listener::Call(reply), requires_leader)
+    }
+
+    /// A task of this shard watches; it is no slower than its client, whose connection it waits for.
+    pub(super) fn open_own(&self, told: Rc<Told>) -> StreamNo {
+        self.open_for(Listener::Task(told), false)
+    }
+
+    fn open_for(&self, listener: Listener, requires_leader: bool) -> StreamNo {
         self.bell.want(true);
         let no = self.hub.borrow_mut().open_stream(driver::now());
         self.leaning_count
             .set(self.leaning_count.get() + usize::from(requires_leader));
         let stream = WatchStream {
-            reply,
+            listener,
             requires_leader,
             sending: None,
             sending_no: 0,
@@ -173,7 +192,10 @@ impl Watches {
             self.leaning_count
                 .set(count - usize::from(stream.requires_leader));
             self.hub.borrow_mut().close_stream(no);
-            stream.reply.end_watch(status);
+            match stream.listener {
+                Listener::Call(reply) => reply.end_watch(status),
+                Listener::Task(told) => told.end(status),
+            }
             self.wake.notify();
         }
     }
@@ -331,25 +353,34 @@ impl WatchStream {
             self.behind.push_back(bytes);
             return false;
         }
+        let reply = match &self.listener {
+            Listener::Call(reply) => reply,
+            Listener::Task(told) => {
+                told.push(bytes);
+                return told.queued_len() < ROOM_LEN;
+            }
+        };
         if bytes.piece_count() == 1
             && let Some(whole) = bytes.piece(0)
         {
-            self.reply.send(Bytes::clone(whole));
-            return self.reply.queued_len() < ROOM_LEN;
+            reply.send(Bytes::clone(whole));
+            return reply.queued_len() < ROOM_LEN;
         }
-        self.reply.start_message(bytes.len());
+        reply.start_message(bytes.len());
         self.sending = Some((bytes, 0));
         self.pump()
     }
 
     /// Queues more of a long response, and what comes behind it. True: there is room.
     fn pump(&mut self) -> bool {
-        while self.reply.queued_len() < ROOM_LEN {
+        while self.queued_len() < ROOM_LEN {
             let Some((bytes, next)) = &mut self.sending else {
                 return true;
             };
-            if let Some(piece) = bytes.piece(*next) {
-                self.reply.push_piece(Bytes::clone(piece));
+            if let Some(piece) = bytes.piece(*next)
+                && let Listener::Call(reply) = &self.listener
+            {
+                reply.push_piece(Bytes::clone(piece));
                 *next += 1;
                 continue;
             }
@@ -369,7 +400,14 @@ impl WatchStream {
         // A long response is not of its own asking.
         match self.sending {
             Some(_) => self.behind_len,
-            None => self.reply.queued_len(),
+            None => self.queued_len(),
+        }
+    }
+
+    fn queued_len(&self) -> usize {
+        match &self.listener {
+            Listener::Call(reply) => reply.queued_len(),
+            Listener::Task(told) => told.queued_len(),
         }
     }
 }
