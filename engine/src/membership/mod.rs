@@ -61,6 +61,8 @@ pub struct Membership {
     removed: BTreeSet<u64>,
     /// Text `X.Y.0`, once the leader has set it.
     cluster_version: Option<String>,
+    /// `X.Y.0` while the cluster prepares for members of that version.
+    downgrade_target: Option<String>,
     max_learners: usize,
 }
 
@@ -96,6 +98,11 @@ impl Membership {
     /// The cluster version as stored: `X.Y.0`; `None` until the leader has set it.
     pub fn cluster_version(&self) -> Option<&str> {
         self.cluster_version.as_deref()
+    }
+
+    /// The version `X.Y.0` that members are to be downgraded to; `None`: no downgrade is under way.
+    pub fn downgrade_target(&self) -> Option<&str> {
+        self.downgrade_target.as_deref()
     }
 
     /// Voter and learner ids, ascending: raft's configuration at this log index.

@@ -19,10 +19,12 @@ impl Membership {
         members: &[(Bytes, Bytes)],
         removed: &[Bytes],
         cluster_version: Option<String>,
+        downgrade_target: Option<String>,
         max_learners: usize,
     ) -> Result<Self, Damage> {
         let mut membership = Membership::new(max_learners);
         membership.cluster_version = cluster_version;
+        membership.downgrade_target = downgrade_target;
         for (key, value) in members {
             let bucket = Bucket::Members;
             let id = id_of(key).ok_or_else(|| Damage::bad_key(bucket, key))?;
@@ -43,6 +45,9 @@ impl Membership {
     pub(crate) fn on_effect(&mut self, effect: &ApplyEffect, state: &mut State) {
         match effect {
             ApplyEffect::ClusterVersionSet { version } => self.set_cluster_version(version.clone()),
+            ApplyEffect::DowngradeInfoSet { enabled, target } => {
+                self.downgrade_target = enabled.then(|| target.clone());
+            }
             ApplyEffect::MemberAttributesSet {
                 member_id,
                 attributes,

@@ -111,6 +111,7 @@ impl Node {
             if let ApplyEffect::CompactionScheduled { revision } = effect {
                 compacted = Some(*revision);
             }
+            self.consider_forced_snapshot(effect);
             self.membership.on_effect(effect, &mut self.state);
             self.on_lease_effect(effect);
             if matches!(effect, ApplyEffect::AlarmsChanged) {

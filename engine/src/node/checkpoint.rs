@@ -18,8 +18,9 @@ use super::{Node, NodeFailure};
 use crate::backend::{Checkpoint, Seal, StoreImage};
 use crate::boot::Position;
 use crate::boot::meta::encode_conf_state;
+use crate::membership::Membership;
 use crate::snap::{SnapFile, SnapIo, SnapOp, SnapTicket, v2_store_json};
-use crate::state::ClusterVersion;
+use crate::state::{ApplyEffect, ClusterVersion};
 use crate::store::{CommitState, StoreIo, StoreTicket};
 use crate::types::{Budget, LogIndex};
 use crate::wal::{Durability, GroupNo, IoFault};
@@ -75,6 +76,8 @@ pub(super) struct Saving {
     /// A checkpoint was begun since then: the last one, if nothing is applied any more.
     is_closed: bool,
     snapshot: Snapshot,
+    /// The next checkpoint is followed by a snapshot, however few entries it has.
+    wants_snapshot: bool,
     /// The newest snapshot that the log vouches for.
     last_snapshot: Position,
     next_ticket: u64,
@@ -118,6 +121,7 @@ impl Saving {
             wanted: LogIndex(0),
             is_closed: false,
             snapshot: Snapshot::None,
+            wants_snapshot: false,
             last_snapshot,
             next_ticket: 0,
             fault: IoFault { os_error: None },
@@ -135,6 +139,11 @@ impl Saving {
     /// next one waits for a tick.
     fn lets_others_write(&self) -> bool {
         self.is_busy && self.has_just_ended && !self.is_closing
+    }
+
+    /// A start in the middle of a downgrade cannot tell whether its snapshot was taken.
+    pub(super) fn begin_with(&mut self, membership: &Membership) {
+        self.wants_snapshot = membership.downgrade_target().is_some();
     }
 
     fn io(&mut self, op: SnapOp) -> SnapIo {
@@ -241,7 +250,18 @@ impl Node {
 
     fn is_snapshot_due(&self, index: LogIndex) -> bool {
         let since = index.0.saturating_sub(self.saving.last_snapshot.index);
-        since > self.options.snapshot_count && matches!(self.saving.snapshot, Snapshot::None)
+        let is_forced = self.saving.wants_snapshot && since > 0;
+        (is_forced || since > self.options.snapshot_count)
+            && matches!(self.saving.snapshot, Snapshot::None)
+    }
+
+    /// A cluster's version that changes has its entries put behind a snapshot, as in etcd: a member of a lower version
+    /// that takes over this directory reads the log from there, and would end at the entry that set the higher one.
+    pub(super) fn consider_forced_snapshot(&mut self, effect: &ApplyEffect) {
+        if let ApplyEffect::ClusterVersionSet { version } = effect {
+            let former = self.membership.cluster_version();
+            self.saving.wants_snapshot |= former.is_some_and(|former| former != version);
+        }
     }
 
     fn consider_snapshot(&mut self) {
@@ -260,6 +280,7 @@ impl Node {
             conf_state: conf_state.clone(),
             data: v2_store,
         };
+        self.saving.wants_snapshot = false;
         self.saving.last_snapshot = Position {
             index: index.0,
             term: term.0,

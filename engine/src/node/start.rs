@@ -126,7 +126,7 @@ impl Node {
         } = from;
         let commit = hard_state.commit.unwrap_or(0);
         let checkpoint = replay.state.checkpoint();
-        let saving = Saving::new(checkpoint, snapshot);
+        let mut saving = Saving::new(checkpoint, snapshot);
         // Nobody reads yet; one publication at the end copies no page twice.
         let applied = replay.state.applied_index().0;
         for entry in entries
@@ -135,6 +135,7 @@ impl Node {
         {
             replay.apply(entry)?;
         }
+        saving.begin_with(&replay.membership);
         let applied_term = replay.state.applied_term().0;
         let mut backlog = Backlog::default();
         for entry in entries.iter().filter(|entry| entry.index() > commit) {
@@ -236,6 +237,7 @@ impl Replay {
             &restored.members,
             &restored.removed_members,
             restored.cluster_version,
+            restored.downgrade_target,
             options.max_learners,
         )?;
         Ok(Replay {

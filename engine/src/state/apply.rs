@@ -13,7 +13,7 @@ use proto::etcdserverpb as pb;
 use proto::membershippb;
 
 use super::op::Op;
-use super::{Applied, ApplyEffect, ClusterVersion, RequestError, Response, State, gate};
+use super::{Applied, ApplyEffect, ClusterVersion, RequestError, Response, State, downgrade, gate};
 use crate::index::KeyRange;
 use crate::mvcc::{Change, DecodeRun, DeleteRun, RangeRun, Reader, TxnRun, Writer};
 use crate::tail::{Bucket, meta};
@@ -338,9 +338,9 @@ impl State {
         } else {
             String::new()
         };
-        let stored = serde_json::json!({ "target-version": target, "enabled": enabled });
+        let stored = downgrade::encode(enabled.then_some(&target));
         let key = Bytes::from_static(meta::DOWNGRADE);
-        self.record(Bucket::Cluster, key, Some(Bytes::from(stored.to_string())));
+        self.record(Bucket::Cluster, key, Some(stored));
         effects.push(ApplyEffect::DowngradeInfoSet { enabled, target });
         Ok(Response::Empty)
     }

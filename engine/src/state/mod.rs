@@ -25,6 +25,7 @@
 //! them), time.
 
 mod apply;
+mod downgrade;
 mod gate;
 #[cfg(test)]
 mod hash_script;
@@ -132,7 +133,7 @@ pub enum ApplyEffect {
         member_id: u64,
         attributes: membershippb::Attributes,
     },
-    /// Already stored in bucket `cluster`.
+    /// For the membership; it is already stored in bucket `cluster`.
     DowngradeInfoSet {
         enabled: bool,
         target: String,
@@ -175,6 +176,21 @@ impl ClusterVersion {
         patch
             .starts_with(|c: char| c.is_ascii_digit())
             .then_some(ClusterVersion { major, minor })
+    }
+
+    /// The version that a cluster of this one can be downgraded to.
+    pub fn before(self) -> Option<Self> {
+        Some(ClusterVersion {
+            minor: self.minor.checked_sub(1)?,
+            ..self
+        })
+    }
+}
+
+/// As it is stored.
+impl std::fmt::Display for ClusterVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.0", self.major, self.minor)
     }
 }
 

@@ -16,7 +16,7 @@ use proto::leasepb;
 use proto::raftpb::ConfState;
 
 use super::saved::Stored;
-use super::{ClusterVersion, Parts, State, StateOptions};
+use super::{ClusterVersion, Parts, State, StateOptions, downgrade};
 use crate::alarm::Alarms;
 use crate::backend::{Backend, Checkpoint, Damage, revision_of};
 use crate::boot::{DbFacts, meta as log_meta};
@@ -70,6 +70,8 @@ pub struct Restored {
     pub cluster_version: Option<String>,
     /// False: written by an etcore that did not count the revisions of users and roles.
     pub has_auth_revision: bool,
+    /// The version that the cluster prepares to go back to.
+    pub downgrade_target: Option<String>,
 }
 
 impl State {
@@ -100,6 +102,7 @@ impl State {
         let leases = source.leases(&index)?;
         let alarms = source.alarms()?;
         let cluster_version = source.cluster_version()?;
+        let downgrade_target = source.downgrade_target()?;
         let members = source.all(Bucket::Members)?;
         let removed_members = source.keys(Bucket::MembersRemoved)?;
         let has_auth_revision = source.get(Bucket::Auth, AUTH_REVISION)?.is_some();
@@ -119,6 +122,7 @@ impl State {
             removed_members,
             cluster_version,
             has_auth_revision,
+            downgrade_target,
         })
     }
 }
@@ -156,7 +160,7 @@ pub fn db_facts(store: &Store) -> Result<DbFacts, Damage> {
     let version = version.map(log_meta::decode_storage_version).transpose();
     let members = source.all(Bucket::Members)?;
     let removed = source.keys(Bucket::MembersRemoved)?;
-    let membership = Membership::restored(&members, &removed, None, 0)?;
+    let membership = Membership::restored(&members, &removed, None, None, 0)?;
     let (voters, learners) = membership.conf_state();
     Ok(DbFacts {
         consistent_index: at.index.0,
@@ -315,6 +319,16 @@ impl<'a> Source<'a> {
             alarms.restore(&alarm);
         }
         Ok(alarms)
+    }
+
+    fn downgrade_target(&self) -> Result<Option<String>, Damage> {
+        let Some(value) = self.get(Bucket::Cluster, meta::DOWNGRADE)? else {
+            return Ok(None);
+        };
+        downgrade::decode(value).ok_or(Damage::BadValue {
+            bucket: Bucket::Cluster,
+            what: "downgrade",
+        })
     }
 
     fn cluster_version(&self) -> Result<Option<String>, Damage> {

@@ -29,7 +29,7 @@ pub use client::{
     Access, Decoration, Routed, Work, admit, metrics_response, route as route_client,
 };
 pub use health::{HealthPlan, ReadKind};
-pub use peer::route as route_peer;
+pub use peer::{is_linearizable, route as route_peer};
 
 /// What routes tell about this node, as it is when a request comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub struct NodeStatus {
     pub storage_version: Option<String>,
     pub has_leader: bool,
     pub is_learner: bool,
+    pub is_downgrading: bool,
     /// The alarms that are up, on any member.
     pub alarms: Vec<Alarm>,
     pub members: Vec<MemberStatus>,

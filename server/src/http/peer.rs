@@ -4,14 +4,32 @@ use net::http::{HttpRequest, HttpResponse, Method};
 
 use super::{MemberStatus, NodeStatus, json_response, version_response};
 
+const DOWNGRADE_ENABLED: &str = "/downgrade/enabled";
+
 /// Answers a request; `date` becomes the Date header.
 pub fn route(request: &HttpRequest, node: &NodeStatus, date: &str) -> HttpResponse {
     let response = match request.path.as_str() {
         "/version" => version_response(&request.method, node),
         "/members" => members_response(&request.method, node),
+        DOWNGRADE_ENABLED => downgrade_response(&request.method, node),
         _ => HttpResponse::not_found(),
     };
     response.header("Date", date)
+}
+
+/// Whether this path tells what all members have agreed on, so that a read must come before it.
+pub fn is_linearizable(path: &str) -> bool {
+    path == DOWNGRADE_ENABLED
+}
+
+/// Whether the cluster is being downgraded; a member of a lower version may join then.
+fn downgrade_response(method: &Method, node: &NodeStatus) -> HttpResponse {
+    if *method != Method::Get {
+        return HttpResponse::method_not_allowed("GET");
+    }
+    let body = if node.is_downgrading { "true" } else { "false" };
+    HttpResponse::with_body(200, "text/plain", body)
+        .header("X-Etcd-Cluster-Id", format!("{:x}", node.cluster_id))
 }
 
 /// All members, ascending by id.
@@ -68,6 +86,21 @@ mod tests {
             "\n"
         );
         assert_eq!(response.body, expected.as_bytes());
+    }
+
+    #[test]
+    fn a_downgrade_is_told_in_a_word() {
+        for (is_downgrading, word) in [(false, "false"), (true, "true")] {
+            let node = NodeStatus {
+                is_downgrading,
+                ..NodeStatus::default()
+            };
+            let response = get("/downgrade/enabled", &node);
+            assert_eq!((response.status, &*response.body), (200, word.as_bytes()));
+            assert_eq!(response.headers.get_str("content-type"), Some("text/plain"));
+        }
+        assert!(is_linearizable("/downgrade/enabled"));
+        assert!(!is_linearizable("/members"));
     }
 
     #[test]

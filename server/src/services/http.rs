@@ -11,8 +11,8 @@ use proto::etcdserverpb::{AlarmType, RangeRequest};
 
 use crate::config::{Allowed, Config};
 use crate::http::{
-    Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, metrics_response,
-    route_client, route_peer,
+    Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, is_linearizable,
+    metrics_response, route_client, route_peer,
 };
 use crate::logging::http_date;
 use crate::metrics::{self, Metrics};
@@ -28,6 +28,9 @@ pub(crate) fn answer(
     let date = http_date(SystemTime::now());
     let status = node_status(shard);
     if role == Role::Peer {
+        if is_linearizable(&request.path) {
+            return answer_when_fresh(shard, request.clone(), reply, date);
+        }
         return reply.finish(route_peer(request, &status, &date));
     }
     let routed = route_client(request, access(&shard.config, role), &status);
@@ -44,6 +47,23 @@ pub(crate) fn answer(
             .detach();
         }
     }
+}
+
+/// Answers a peer once the state is no older than its request.
+fn answer_when_fresh(
+    shard: &Rc<LogShard>,
+    request: HttpRequest,
+    reply: NodeHttpReply,
+    date: String,
+) {
+    let shard = Rc::clone(shard);
+    driver::spawn(async move {
+        reply.finish(match shard.wait_linearizable().await {
+            Ok(()) => route_peer(&request, &node_status(&shard), &date),
+            Err(error) => HttpResponse::error(500, &format!("failed linearized read: {error}")),
+        });
+    })
+    .detach();
 }
 
 /// Who may ask.
@@ -98,6 +118,7 @@ fn node_status(shard: &LogShard) -> NodeStatus {
             cluster_version: version,
             has_leader: node.leadership().leader_id != 0,
             is_learner: super::cluster::is_learner(node),
+            is_downgrading: node.membership().downgrade_target().is_some(),
             alarms: node
                 .view()
                 .alarms(AlarmType::None as i32)

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use engine::backend::ImageHash;
 use engine::mvcc::{HashKv, HashRun, RequestError};
+use engine::node::Node;
 use engine::types::Budget;
 use net::grpc::Status;
 use proto::etcdserverpb::{
@@ -63,10 +64,18 @@ pub(crate) fn status(shard: &LogShard, _request: StatusRequest, reply: NodeReply
                 .unwrap_or_default()
                 .to_owned(),
             db_size_quota: quota_bytes(shard),
-            downgrade_info: Some(DowngradeInfo::default()),
+            downgrade_info: Some(downgrade_info(node)),
         }
     });
     reply.finish(Ok(respond::message(&response)));
+}
+
+fn downgrade_info(node: &Node) -> DowngradeInfo {
+    let target = node.membership().downgrade_target();
+    DowngradeInfo {
+        enabled: target.is_some(),
+        target_version: target.unwrap_or_default().to_owned(),
+    }
 }
 
 /// An alarm as etcd prints it among the errors of a status.

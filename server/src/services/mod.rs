@@ -8,6 +8,7 @@
 
 pub(crate) mod cluster;
 mod concurrency;
+mod downgrade;
 mod failure;
 mod health;
 pub(crate) mod http;
@@ -128,6 +129,7 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         | Served::Status
         | Served::Defragment
         | Served::MoveLeader
+        | Served::Downgrade
         | Served::HashKv => shard.call_node(payload, reply),
     }
 }
@@ -168,6 +170,7 @@ pub(crate) fn serve_by_node(
         Some(Served::Defragment) => here!(maintenance::defragment),
         Some(Served::MoveLeader) => here!(maintenance::move_leader),
         Some(Served::HashKv) => here!(maintenance::hash_kv),
+        Some(Served::Downgrade) => here!(downgrade::downgrade),
         // `dispatch` serves these where their connection is.
         _ => reply.finish(Err(Status::new(Code::Internal, "not served by the node"))),
     }

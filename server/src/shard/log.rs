@@ -80,6 +80,9 @@ pub(crate) struct LogShard {
     new_view: RefCell<Option<Box<dyn Fn()>>>,
     /// The newest revision that was told of.
     told_revision: Cell<i64>,
+    /// A downgrade was called off; see `versions.rs`.
+    pub(super) raises_version: Cell<bool>,
+    pub(super) is_version_asked: Cell<bool>,
 }
 
 impl LogShard {
@@ -114,6 +117,8 @@ impl LogShard {
             noted_alarms: RefCell::default(),
             new_view: RefCell::default(),
             told_revision: Cell::new(0),
+            raises_version: Cell::new(false),
+            is_version_asked: Cell::new(false),
         });
         shard.note_alarms();
         if let Some(version) = shard.node.borrow().membership().cluster_version() {
@@ -200,18 +205,23 @@ impl LogShard {
     /// Waits until the newest View is linearizable, within the request timeout.
     ///
     /// # Errors
-    /// The text that a client would see.
-    pub(crate) async fn wait_linearizable(&self) -> Result<(), String> {
+    /// Why it is not.
+    pub(crate) async fn freshness(&self) -> Fresh {
         let (sender, told) = driver::oneshot();
         // Nobody listens any more: the task was dropped with its connection.
         self.when_fresh(false, |fresh| {
             let _ = sender.send(fresh);
         });
-        match told.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.status().message.into_owned()),
-            Err(_) => Err(FrontError::Stopped.status().message.into_owned()),
-        }
+        told.await.unwrap_or(Err(FrontError::Stopped))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// The text that a client would see.
+    pub(crate) async fn wait_linearizable(&self) -> Result<(), String> {
+        let fresh = self.freshness().await;
+        fresh.map_err(|error| error.status().message.into_owned())
     }
 
     /// Tells the waiter when the newest View is no older than this call, after a read-index round.
@@ -527,6 +537,7 @@ impl LogShard {
         self.node.borrow_mut().on_tick(now);
         self.wake.notify();
         self.compact_when_due(now);
+        self.follow_downgrade();
         loop {
             let expired = self.waiters.borrow_mut().take_expired(now);
             match expired {

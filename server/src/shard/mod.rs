@@ -42,6 +42,7 @@ mod renewals;
 mod reply;
 mod stream;
 mod turns;
+mod versions;
 mod waiter;
 mod watches;
 mod wire;

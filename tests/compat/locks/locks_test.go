@@ -29,6 +29,7 @@ type stage struct {
 	lock     lpb.LockClient
 	election epb.ElectionClient
 	health   healthpb.HealthClient
+	upkeep   pb.MaintenanceClient
 	seen     []string
 }
 
@@ -44,7 +45,7 @@ func onBoth(t *testing.T, play func(*stage)) {
 			t: t, ctx: ctx,
 			kv: pb.NewKVClient(connection), lease: pb.NewLeaseClient(connection),
 			lock: lpb.NewLockClient(connection), election: epb.NewElectionClient(connection),
-			health: healthpb.NewHealthClient(connection),
+			health: healthpb.NewHealthClient(connection), upkeep: pb.NewMaintenanceClient(connection),
 		}
 		play(s)
 		return s.seen

@@ -39,6 +39,9 @@ var routes = []route{
 	{method: "GET", path: "/version", peer: true},
 	{method: "GET", path: "/members", peer: true},
 	{method: "GET", path: "/nothing", peer: true},
+	{method: "GET", path: "/downgrade/enabled", peer: true},
+	{method: "GET", path: "/downgrade/enabled/", peer: true},
+	{method: "POST", path: "/downgrade/enabled", peer: true},
 	{method: "GET", path: "/health", peer: true},
 }
 
