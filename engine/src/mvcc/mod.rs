@@ -77,6 +77,8 @@ pub struct Kv {
     /// Reads below it are refused; [`NEVER_COMPACTED`] at first.
     compact_revision: i64,
     compactor: Compactor,
+    /// Bytes of keys and values that were put in this life.
+    put_size_bytes: u64,
 }
 
 impl Default for Kv {
@@ -86,6 +88,7 @@ impl Default for Kv {
             revision: FIRST_REVISION,
             compact_revision: NEVER_COMPACTED,
             compactor: Compactor::default(),
+            put_size_bytes: 0,
         }
     }
 }
@@ -103,7 +106,13 @@ impl Kv {
             revision: revision.max(FIRST_REVISION),
             compact_revision,
             compactor,
+            put_size_bytes: 0,
         }
+    }
+
+    /// Bytes of the keys and values that were put since the process began.
+    pub fn put_size_bytes(&self) -> u64 {
+        self.put_size_bytes
     }
 
     pub fn revision(&self) -> i64 {

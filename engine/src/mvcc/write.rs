@@ -103,6 +103,8 @@ impl Writer<'_> {
     /// [`RequestError::Damaged`], before anything has changed.
     pub(crate) fn put(&mut self, request: &PutRequest) -> Result<PutResponse, RequestError> {
         let former_pair = self.former_pair(request)?;
+        let put_len = request.key.len() + request.value.len();
+        self.kv.put_size_bytes = self.kv.put_size_bytes.saturating_add(put_len as u64);
         let (tail, change) = (&mut *self.tail, &mut *self.change);
         let revision = Revision::new(change.begin + 1, change.count);
         let mut former_lease = LeaseId::NONE;

@@ -105,7 +105,8 @@ impl Node {
     fn finish_request(&mut self, applying: Applying, applied: Applied) -> Result<(), NodeFailure> {
         self.applying = None;
         check_applicable(applying.index, &applied)?;
-        self.revoking.remove(&applying.request_id);
+        let is_expiry = self.revoking.remove(&applying.request_id);
+        self.expired_count += u64::from(is_expiry && applied.result.is_ok());
         let mut compacted = None;
         for effect in &applied.effects {
             if let ApplyEffect::CompactionScheduled { revision } = effect {

@@ -127,6 +127,11 @@ impl Node {
         }
     }
 
+    /// Leases that ran out and were revoked for it by this member, since its start.
+    pub fn expired_lease_count(&self) -> u64 {
+        self.expired_count
+    }
+
     /// True if a turn can propose to revoke something.
     pub(super) fn has_expired(&self) -> bool {
         self.revoking.len() < REVOKING_COUNT_MAX && self.expiry.has_expired(self.now)

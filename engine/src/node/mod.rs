@@ -172,6 +172,8 @@ pub struct Node {
     expiry: Expiry,
     /// Ids of the proposals that revoke expired leases and are not applied.
     revoking: BTreeSet<u64>,
+    /// Leases that this member had revoked because they ran out, in this life.
+    expired_count: u64,
     leadership: Leadership,
     reads: VecDeque<PendingRead>,
     events: VecDeque<NodeEvent>,

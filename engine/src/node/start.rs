@@ -163,6 +163,7 @@ impl Node {
             requests: Bump::default(),
             expiry: Expiry::new(options.leases),
             revoking: BTreeSet::new(),
+            expired_count: 0,
             options,
             consensus,
             wal,

@@ -150,6 +150,11 @@ impl<'a> View<'a> {
         self.state.kv.index().live_count()
     }
 
+    /// Bytes of the keys and values that were put since the process began.
+    pub fn put_size_bytes(&self) -> u64 {
+        self.state.kv.put_size_bytes()
+    }
+
     /// Bytes that the database file takes, as quota, Status and metrics count them.
     pub fn db_size(&self) -> u64 {
         self.state.backend.db_size(&self.state.tail)

@@ -47,10 +47,21 @@ pub struct HubOptions {
     pub seed: u64,
 }
 
+/// What a response is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseKind {
+    Events,
+    /// The answer to a creation or a cancellation, or an end.
+    Control,
+    /// How far a watcher or a stream is.
+    Progress,
+}
+
 /// A response that is to be sent next on its stream.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub stream: StreamNo,
+    pub kind: ResponseKind,
     pub bytes: ResponseBytes,
     pub event_count: usize,
 }
@@ -494,6 +505,7 @@ impl Hub {
             };
             return Some(Response {
                 stream,
+                kind: ResponseKind::Events,
                 bytes,
                 event_count,
             });
@@ -547,6 +559,7 @@ impl Hub {
         };
         Some(Response {
             stream: stream_no,
+            kind: ResponseKind::Events,
             bytes,
             event_count,
         })
@@ -687,12 +700,22 @@ impl Hub {
     }
 
     pub(super) fn push_control(&mut self, stream: StreamNo, response: &WatchResponse) {
+        self.push_eventless(stream, ResponseKind::Control, response);
+    }
+
+    pub(super) fn push_eventless(
+        &mut self,
+        stream: StreamNo,
+        kind: ResponseKind,
+        response: &WatchResponse,
+    ) {
         let state = self.streams.get(stream);
         if state.is_none_or(|state| state.is_closing) {
             return;
         }
         self.control.push_back(Response {
             stream,
+            kind,
             bytes: ResponseBytes::encode(response),
             event_count: 0,
         });

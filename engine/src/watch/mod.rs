@@ -44,7 +44,7 @@ mod tests;
 mod watcher;
 
 pub use body::ResponseBytes;
-pub use hub::{Hub, HubOptions, Response};
+pub use hub::{Hub, HubOptions, Response, ResponseKind};
 
 /// Names a client's Watch call as long as it is open.
 pub type StreamNo = u32;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::StreamNo;
-use super::hub::{FRONTIER, Hub};
+use super::hub::{FRONTIER, Hub, ResponseKind};
 use super::stream::Stream;
 use super::watcher::{Form, Place, Watcher, WatcherNo};
 use crate::index::KeyRange;
@@ -253,7 +253,7 @@ impl Hub {
             watch_id: id,
             ..WatchResponse::default()
         };
-        self.push_control(stream, &answer);
+        self.push_eventless(stream, ResponseKind::Progress, &answer);
     }
 
     // ---- notices that come by themselves

@@ -3,7 +3,7 @@
 use super::exposition::{Exposition, Type};
 use super::node::NodeMetrics;
 use super::requests::{self, ClientRequests, RequestMetrics};
-use super::rpc::RpcMetrics;
+use super::rpc::{RpcMetrics, StreamFailures};
 use super::value::{Counter, Gauge, Histogram, doubling};
 
 static WAL_BOUNDS: [f64; 14] = doubling(0.001);
@@ -12,6 +12,10 @@ static HASH_BOUNDS: [f64; 15] = doubling(0.01);
 static TURN_BOUNDS: [f64; 12] = [
     0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 1.0,
 ];
+static SNAPSHOT_BOUNDS: [f64; 17] = doubling(0.01);
+static DEFRAG_BOUNDS: [f64; 13] = doubling(0.1);
+/// In milliseconds.
+static SWEEP_BOUNDS: [f64; 14] = doubling(100.0);
 static TTL_BOUNDS: [f64; 24] = doubling(1.0);
 
 /// Writes the struct, its start values and the page from one list.
@@ -29,6 +33,7 @@ macro_rules! families {
             $(#[doc = $histogram_help] pub $histogram: Histogram,)*
             /// Scrapes that were answered.
             pub scrapes: Counter,
+            pub stream_failures: StreamFailures,
             /// Facts of the node, changed rarely.
             pub node: NodeMetrics,
             pub(super) rpc: RpcMetrics,
@@ -43,6 +48,7 @@ macro_rules! families {
                     $($gauge: Gauge::default(),)*
                     $($histogram: Histogram::new(&$bounds),)*
                     scrapes: Counter::default(),
+                    stream_failures: StreamFailures::default(),
                     node: NodeMetrics::default(),
                     rpc: RpcMetrics::default(),
                     requests: RequestMetrics::default(),
@@ -89,6 +95,9 @@ families! {
         watch_events "etcd_debugging_mvcc_events_total" "Events sent to watchers."
         lease_granted "etcd_debugging_lease_granted_total" "Leases granted."
         lease_revoked "etcd_debugging_lease_revoked_total" "Leases revoked."
+        lease_renewed "etcd_debugging_lease_renewed_total" "Leases renewed by this member as the leader."
+        lease_expired "etcd_debugging_server_lease_expired_total" "Leases that ran out and were revoked for it."
+        read_indexes_failed "etcd_server_read_indexes_failed_total" "Reads that waited in vain for a state new enough."
     }
     gauges {
         has_leader "etcd_server_has_leader" "1 if a leader is known."
@@ -107,12 +116,25 @@ families! {
         watch_streams "etcd_debugging_mvcc_watch_stream_total" "Watch streams."
         watchers "etcd_debugging_mvcc_watcher_total" "Watchers."
         slow_watchers "etcd_debugging_mvcc_slow_watcher_total" "Watchers that are behind the newest revision."
+        pending_events "etcd_debugging_mvcc_pending_events_total" "Events of responses that are being handed to a connection, piece by piece."
+        defrag_inflight "etcd_disk_defrag_inflight" "1 while the backend is defragmented."
+        compaction_last "etcd_debugging_mvcc_db_compaction_last" "When the last compaction's sweep ended, in seconds since 1970."
         put_size_bytes "etcd_debugging_mvcc_total_put_size_in_bytes" "Bytes of the pairs put since the start."
     }
     histograms {
         wal_fsync WAL_BOUNDS "etcd_disk_wal_fsync_duration_seconds" "Time to sync the log."
         wal_write WAL_BOUNDS "etcd_disk_wal_write_duration_seconds" "Time to write to the log."
         turn_cpu TURN_BOUNDS "etcore_executor_turn_cpu_seconds" "CPU time of a turn of an executor's loop, over all of them."
+        backend_commit WAL_BOUNDS "etcd_disk_backend_commit_duration_seconds" "Time to bring a checkpoint to the disk, beside all else."
+        backend_snapshot SNAPSHOT_BOUNDS "etcd_disk_backend_snapshot_duration_seconds" "Time to send a snapshot of the backend."
+        backend_defrag DEFRAG_BOUNDS "etcd_disk_backend_defrag_duration_seconds" "Time to defragment the backend, beside all else."
+        snap_fsync WAL_BOUNDS "etcd_snap_fsync_duration_seconds" "Time to write a snapshot file durably."
+        compaction SWEEP_BOUNDS "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds" "Time from a compaction to the end of its sweep."
+        watch_send WAL_BOUNDS "etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds" "Time to hand a response with events to its stream."
+        watch_send_event WAL_BOUNDS "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds" "The same for each of its events."
+        watch_control WAL_BOUNDS "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds" "Time to hand an answer without events to its stream."
+        watch_progress WAL_BOUNDS "etcd_debugging_server_watch_send_loop_progress_duration_seconds" "Time to hand a progress notice to its stream."
+        hash HASH_BOUNDS "etcd_mvcc_hash_duration_seconds" "Time to hash the backend."
         hash_kv HASH_BOUNDS "etcd_mvcc_hash_rev_duration_seconds" "Time to hash the key space at a revision."
         lease_ttl TTL_BOUNDS "etcd_debugging_lease_ttl_total" "Times to live of granted leases."
     }
@@ -123,6 +145,8 @@ pub(super) fn collect(shards: &[&Metrics], out: &mut Exposition) {
     collect_table(shards, out);
     let rpc: Vec<_> = shards.iter().map(|shard| &shard.rpc).collect();
     RpcMetrics::collect(&rpc, out);
+    let failures: Vec<_> = shards.iter().map(|shard| &shard.stream_failures).collect();
+    StreamFailures::collect(&failures, out);
     let requests: Vec<_> = shards.iter().map(|shard| &shard.requests).collect();
     RequestMetrics::collect(&requests, out);
     let clients: Vec<_> = shards.iter().map(|shard| &shard.client_requests).collect();

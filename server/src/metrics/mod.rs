@@ -109,6 +109,11 @@ impl Metrics {
             .request_done(RequestKind::of_method(method_name), success, elapsed);
     }
 
+    /// A read was answered; `success` unless it was refused.
+    pub fn read_done(&self, kind: RequestKind, success: bool, elapsed: Duration) {
+        self.requests.request_done(kind, success, elapsed);
+    }
+
     /// One entry was applied, or refused by its apply.
     pub fn apply_done(&self, kind: RequestKind, success: bool, elapsed: Duration) {
         self.requests.apply_done(kind, success, elapsed);

@@ -38,6 +38,8 @@ struct Facts {
     /// By member and name of the alarm: is it up?
     alarms: BTreeMap<(u64, &'static str), bool>,
     checks: BTreeMap<(HealthCheckKind, &'static str), CheckCounts>,
+    /// Members of the cluster: those of now, and former ones.
+    known_peers: BTreeMap<u64, bool>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,18 @@ impl NodeMetrics {
     /// A member's alarm (`NOSPACE` or `CORRUPT`) was raised or lowered.
     pub fn set_alarm(&self, member_id: u64, alarm: &'static str, is_up: bool) {
         self.lock().alarms.insert((member_id, alarm), is_up);
+    }
+
+    /// The members of the cluster, this one too. Those that were and are no more stay, with 0.
+    pub fn set_known_peers(&self, ids: Vec<u64>) {
+        let mut facts = self.lock();
+        facts
+            .known_peers
+            .values_mut()
+            .for_each(|is_known| *is_known = false);
+        facts
+            .known_peers
+            .extend(ids.into_iter().map(|id| (id, true)));
     }
 
     /// A health check ended.
@@ -141,7 +155,23 @@ impl NodeMetrics {
                 value,
             );
         }
+        collect_peers(&facts, out);
         collect_checks(&facts, out);
+    }
+}
+
+fn collect_peers(facts: &Facts, out: &mut Exposition) {
+    let Some(own) = facts.member_id else { return };
+    let own = format!("{own:x}");
+    for (id, is_known) in &facts.known_peers {
+        let id = format!("{id:x}");
+        out.number(
+            "etcd_network_known_peers",
+            "1 for a member of the cluster, 0 for a former one.",
+            Type::Gauge,
+            &[("Local", own.as_str()), ("Remote", id.as_str())],
+            f64::from(u8::from(*is_known)),
+        );
     }
 }
 

@@ -109,6 +109,40 @@ fn collect_handled(shards: &[&RpcMetrics], out: &mut Exposition, number: usize, 
     }
 }
 
+/// `etcd_network_server_stream_failures_total`: streams that ended by an error that is not their client's leaving. A
+/// series appears with its first failure.
+#[derive(Debug, Default)]
+pub struct StreamFailures {
+    pub watch_receive: Counter,
+    pub watch_send: Counter,
+    pub keep_alive_receive: Counter,
+    pub keep_alive_send: Counter,
+}
+
+impl StreamFailures {
+    pub(super) fn collect(shards: &[&Self], out: &mut Exposition) {
+        type Pick = fn(&StreamFailures) -> &Counter;
+        let series: [(&str, &str, Pick); 4] = [
+            ("lease-keepalive", "receive", |s| &s.keep_alive_receive),
+            ("lease-keepalive", "send", |s| &s.keep_alive_send),
+            ("watch", "receive", |s| &s.watch_receive),
+            ("watch", "send", |s| &s.watch_send),
+        ];
+        for (api, kind, pick) in series {
+            let count: u64 = shards.iter().map(|shard| pick(shard).get()).sum();
+            if count > 0 {
+                out.number(
+                    "etcd_network_server_stream_failures_total",
+                    "Streams that ended by an error.",
+                    Type::Counter,
+                    &[("API", api), ("Type", kind)],
+                    count as f64,
+                );
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

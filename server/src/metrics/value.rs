@@ -20,6 +20,11 @@ impl Counter {
         self.0.store(before.wrapping_add(count), Ordering::Relaxed);
     }
 
+    /// Sets it to what somebody else has counted since the start of the process.
+    pub fn raise(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

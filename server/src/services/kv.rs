@@ -11,6 +11,7 @@ use proto::etcdserverpb::{
 
 use super::{refused, respond};
 use crate::errors::FrontError;
+use crate::metrics::RequestKind;
 use crate::shard::{ReplyTo, Shard};
 
 pub(crate) fn put(shard: &Rc<Shard>, request: PutRequest, reply: ReplyTo) {
@@ -56,9 +57,12 @@ pub(crate) fn txn(shard: &Rc<Shard>, request: TxnRequest, reply: ReplyTo) {
         return shard.propose(request, reply);
     }
     let asked = Rc::clone(shard);
-    shard.when_fresh(check::is_serializable(&request), move |fresh| match fresh {
-        Ok(()) => reply.finish(read_txn(&asked, &request)),
-        Err(error) => reply.finish(Err(error.status())),
+    shard.when_fresh(check::is_serializable(&request), move |fresh| {
+        let read = fresh.map_err(FrontError::status);
+        let read = read.and_then(|()| read_txn(&asked, &request));
+        let metrics = &asked.metrics;
+        metrics.read_done(RequestKind::ReadonlyTxn, read.is_ok(), reply.elapsed());
+        reply.finish(read);
     });
 }
 

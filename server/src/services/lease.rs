@@ -104,6 +104,10 @@ async fn list(log: &LogShard) -> Vec<LeaseStatus> {
 pub(crate) async fn keep_alive(shard: &Rc<Shard>, requests: Requests, reply: ReplyTo) {
     let out = reply.into_stream();
     let answered = answer_all(shard, &requests, &out).await;
+    if matches!(answered, Err(Failure::Gone)) && !out.is_over() {
+        // Its client lives, and has not taken an answer for a long time.
+        shard.metrics.stream_failures.keep_alive_send.inc();
+    }
     let ended = answered.and_then(|ended| match ended {
         End::HalfClosed => Ok(()),
         End::Stopping => Err(Failure::Refused(FrontError::Stopped.status())),
@@ -144,6 +148,7 @@ async fn answer_all(
             out.send(keep_alive_response(header, id, ttl))?;
         }
         if let Some(status) = bad {
+            shard.metrics.stream_failures.keep_alive_receive.inc();
             return Err(Failure::Refused(status));
         }
         out.ready().await?;

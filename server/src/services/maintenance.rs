@@ -121,11 +121,14 @@ pub(crate) fn hash(shard: &Rc<Shard>, _request: HashRequest, reply: ReplyTo) {
 }
 
 async fn hash_image(shard: &Shard) -> Result<Bytes, Status> {
+    let started = driver::now();
     let image = shard.image().await.map_err(FrontError::status)?;
     let mut run = ImageHash::new(image);
     loop {
         let step = run.step(&mut Budget::new(HASH_SLICE_UNITS));
         if let Some(hash) = step.map_err(refused)? {
+            let took = driver::now().saturating_sub(started);
+            shard.metrics.hash.observe(took);
             let header = shard.with_view(|view| shard.header_at(view, view.revision()));
             return Ok(respond::message(&HashResponse {
                 header: Some(header),

@@ -17,6 +17,7 @@ use super::failure::{Failure, end};
 use super::pieces::Pieces;
 use super::{refused, respond};
 use crate::errors::FrontError;
+use crate::metrics::RequestKind;
 use crate::shard::{ReplyTo, Shard, StreamReply};
 
 /// Keys that one slice visits: well under a turn of the executor.
@@ -81,6 +82,11 @@ fn answer(
     first: First,
     started: std::time::Duration,
 ) {
+    if !matches!(first, First::Large) {
+        let is_ok = matches!(first, First::Whole(_));
+        let metrics = &shard.metrics;
+        metrics.read_done(RequestKind::Range, is_ok, reply.elapsed());
+    }
     match first {
         First::Whole(message) => {
             count(shard, started, true);
@@ -113,6 +119,8 @@ async fn serve_large(shard: &Shard, request: &RangeRequest, reply: ReplyTo) {
     let started = driver::now();
     let measured = measure(shard, request).await;
     count(shard, started, measured.is_ok());
+    let metrics = &shard.metrics;
+    metrics.read_done(RequestKind::Range, measured.is_ok(), reply.elapsed());
     let (run, size) = match measured {
         Ok(measured) => measured,
         Err(status) => return reply.finish(Err(status)),

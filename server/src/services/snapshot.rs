@@ -53,10 +53,12 @@ async fn send(shard: &Shard, out: &StreamReply) -> Result<(), Failure> {
     let sent = send_image(&image, &file, out).await;
     file.close().await;
     sent?;
+    let took = driver::now().saturating_sub(started);
+    shard.metrics.backend_snapshot.observe(took);
     logging::info!(
         "sent a snapshot of the database",
         "total-bytes" => image.file_len(),
-        "took" => driver::now() - started
+        "took" => took
     );
     Ok(())
 }

@@ -22,7 +22,10 @@ pub(crate) fn open(shard: &Rc<Shard>, metadata: &Metadata, reply: ReplyTo) -> St
 pub(crate) fn on_message(shard: &Shard, stream: StreamNo, payload: Bytes) {
     let request = match decode::<WatchRequest>(payload) {
         Ok(request) => request.request_union,
-        Err(status) => return shard.watches.close(stream, &status),
+        Err(status) => {
+            shard.metrics.stream_failures.watch_receive.inc();
+            return shard.watches.close(stream, &status);
+        }
     };
     let Some(request) = request else { return };
     shard.with_view(|view| {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use driver::Notify;
 use engine::mvcc::{AutoCompaction, RequestError};
 use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
+use engine::snap::SnapOp;
 use engine::state::ApplyEffect;
 use engine::types::Budget;
 use engine::view::Views;
@@ -25,6 +26,7 @@ use super::images::{ImageWaiter, ImageWaiters};
 use super::lone::Lone;
 use super::pace::Pace;
 use super::renewals::{RenewalWaiter, Renewals};
+use super::stretches::Stretches;
 use super::waiter::{Fresh, FreshWaiter, Waiter, Waiters};
 use crate::config::Config;
 use crate::errors::FrontError;
@@ -69,6 +71,7 @@ pub(crate) struct LogShard {
     images: RefCell<ImageWaiters>,
     /// Who waits for the end of a defragmentation.
     defragmenting: RefCell<Vec<NodeReply>>,
+    stretches: Stretches,
     auto_compaction: RefCell<Option<AutoCompaction>>,
     wake: Notify,
     pace: Pace,
@@ -109,6 +112,7 @@ impl LogShard {
             renewals: RefCell::default(),
             images: RefCell::default(),
             defragmenting: RefCell::default(),
+            stretches: Stretches::default(),
             auto_compaction: RefCell::new(auto_compaction),
             wake: Notify::new(),
             pace: Pace::new(),
@@ -250,9 +254,10 @@ impl LogShard {
     }
 
     fn try_renewals(&self, renewals: Renewals) {
+        let renewed = &self.metrics.lease_renewed;
         let mut node = self.node.borrow_mut();
         let before = node.pending_proposal_count();
-        let left = renewals.try_all(&mut node, driver::now());
+        let left = renewals.try_all(&mut node, driver::now(), renewed);
         // A renewal may have proposed something; as a rule it is nothing but a deadline that moves.
         if node.pending_proposal_count() != before {
             self.wake.notify();
@@ -274,6 +279,7 @@ impl LogShard {
     /// Defragments the store and answers when that is done. Who asks meanwhile waits for the same.
     pub(crate) fn defragment(&self, reply: NodeReply) {
         self.with_node_mut(Node::defragment);
+        self.stretches.on_defragment(&self.metrics, driver::now());
         self.defragmenting.borrow_mut().push(reply);
     }
 
@@ -281,6 +287,7 @@ impl LogShard {
         if self.defragmenting.borrow().is_empty() || self.node.borrow().is_defragmenting() {
             return;
         }
+        self.stretches.on_defragmented(&self.metrics, driver::now());
         for reply in self.defragmenting.take() {
             reply.finish(Ok(Bytes::new()));
         }
@@ -405,15 +412,30 @@ impl LogShard {
             let Some(io) = self.node.borrow_mut().poll_store_io() else {
                 return;
             };
+            self.stretches.on_store_io(driver::now());
             let shard = Rc::clone(self);
             let disk = self.disks.store.clone();
             driver::spawn(async move {
                 let (ticket, result) = disk.perform(io).await;
                 shard.node.borrow_mut().on_store_io_done(ticket, result);
+                shard.note_progress();
                 shard.wake.notify();
             })
             .detach();
         }
+    }
+
+    /// Shows how long a checkpoint or a sweep has taken that has ended.
+    fn note_progress(&self) {
+        let node = self.node.borrow();
+        let (checkpoint, swept) = (
+            node.checkpoint_index(),
+            node.view().finished_compact_revision().unwrap_or(0),
+        );
+        drop(node);
+        let now = driver::now();
+        self.stretches.on_checkpoint(&self.metrics, checkpoint, now);
+        self.stretches.on_swept(&self.metrics, swept, now);
     }
 
     fn start_snapshot_work(self: &Rc<Self>) {
@@ -423,7 +445,13 @@ impl LogShard {
         let shard = Rc::clone(self);
         let disk = self.disks.snapshots.clone();
         driver::spawn(async move {
+            let begun = driver::now();
+            let is_write = matches!(io.op, SnapOp::Write { .. });
             let (ticket, result) = disk.perform(io).await;
+            if is_write {
+                let took = driver::now().saturating_sub(begun);
+                shard.metrics.snap_fsync.observe(took);
+            }
             shard.node.borrow_mut().on_snap_io_done(ticket, result);
             shard.wake.notify();
         })
@@ -485,8 +513,14 @@ impl LogShard {
         match event {
             NodeEvent::Applied { id, applied } => {
                 count_applied(&self.metrics, &applied);
-                if applied.effects.contains(&ApplyEffect::AlarmsChanged) {
-                    self.note_alarms();
+                for effect in &applied.effects {
+                    match effect {
+                        ApplyEffect::AlarmsChanged => self.note_alarms(),
+                        ApplyEffect::CompactionScheduled { revision } => {
+                            self.stretches.on_compaction(*revision, driver::now());
+                        }
+                        _ => {}
+                    }
                 }
                 let waiter = self.waiters.borrow_mut().take(id);
                 if let Some(waiter) = waiter {
@@ -563,6 +597,7 @@ impl LogShard {
         for id in late {
             let read = self.reads.borrow_mut().remove(&id);
             if let Some((_, waiter)) = read {
+                self.metrics.read_indexes_failed.inc();
                 waiter.finish(Err(FrontError::Timeout));
             }
         }
@@ -631,11 +666,15 @@ impl LogShard {
             .set(self.waiters.borrow().len() as u64);
         metrics.db_total_size.set(view.db_size());
         metrics.db_size_in_use.set(view.db_size_in_use());
+        metrics.put_size_bytes.set(view.put_size_bytes());
+        let members = node.membership().members().map(|member| member.id);
+        metrics.node.set_known_peers(members.collect());
         metrics.keys.set(view.key_count() as u64);
         metrics.current_revision.set_float(view.revision() as f64);
         metrics
             .compact_revision
             .set_float(view.compact_revision() as f64);
+        metrics.lease_expired.raise(node.expired_lease_count());
         metrics
             .is_learner
             .set_bool(crate::services::cluster::is_learner(&node));

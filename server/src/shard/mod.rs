@@ -41,6 +41,7 @@ mod port;
 mod renewals;
 mod reply;
 mod stream;
+mod stretches;
 mod turns;
 mod versions;
 mod waiter;

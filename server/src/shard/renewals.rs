@@ -11,6 +11,7 @@ use engine::types::LeaseId;
 
 use super::port::LinkReply;
 use crate::errors::FrontError;
+use crate::metrics::Counter;
 
 /// The new times to live, in the order of the leases; 0 for those that are gone.
 pub(crate) type Renewed = Result<Vec<i64>, FrontError>;
@@ -60,11 +61,19 @@ impl Renewals {
     }
 
     /// Renews what can be renewed. Returns itself if something is left to wait for.
-    pub(super) fn try_all(mut self, node: &mut Node, now: Duration) -> Option<Self> {
+    pub(super) fn try_all(
+        mut self,
+        node: &mut Node,
+        now: Duration,
+        renewed_count: &Counter,
+    ) -> Option<Self> {
         for (id, ttl) in self.ids.iter().zip(&mut self.ttls) {
             if ttl.is_none() {
                 *ttl = match node.renew_lease(LeaseId(*id), self.granted_by, now) {
-                    Renewal::Renewed(ttl) => Some(ttl),
+                    Renewal::Renewed(ttl) => {
+                        renewed_count.inc();
+                        Some(ttl)
+                    }
                     Renewal::Unknown => Some(0),
                     Renewal::NotYet => None,
                 };

@@ -43,9 +43,14 @@ impl ReplyTo {
         self.end(&status);
     }
 
+    /// Since the request was whole.
+    pub(crate) fn elapsed(&self) -> Duration {
+        driver::now().saturating_sub(self.started)
+    }
+
     /// Answers the call with what its proposal came to.
     pub(crate) fn finish_proposal(self, outcome: Outcome) {
-        let elapsed = driver::now().saturating_sub(self.started);
+        let elapsed = self.elapsed();
         let result =
             services::finish_proposal(outcome, &self.connection.shard, self.method, elapsed);
         self.finish(result);
@@ -83,7 +88,7 @@ impl ReplyTo {
 
     /// Ends the call after its messages.
     pub(super) fn end(&self, status: &Status) {
-        let elapsed = driver::now().saturating_sub(self.started);
+        let elapsed = self.elapsed();
         let metrics = &self.connection.shard.metrics;
         metrics.rpc_handled(self.method, status.code, elapsed);
         self.connection.finish(self.call, status);

@@ -115,6 +115,11 @@ impl StreamReply {
         QUEUED_LEN_MAX.saturating_sub(self.queued_len())
     }
 
+    /// Nobody wants the response any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.gate.is_over()
+    }
+
     /// Waits until nobody wants the response, or the server ends.
     pub(crate) async fn ended(&self) -> End {
         loop {

@@ -18,12 +18,13 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
 
 use bytes::Bytes;
 use driver::Notify;
 use engine::types::Budget;
 use engine::view::PinnedView;
-use engine::watch::{Hub, HubOptions, Response, ResponseBytes, StreamNo};
+use engine::watch::{Hub, HubOptions, Response, ResponseBytes, ResponseKind, StreamNo};
 use net::grpc::{Code, Status};
 
 use super::Shard;
@@ -89,6 +90,8 @@ pub(crate) struct Watches {
     long_count: Cell<u64>,
     /// Streams that end without a leader.
     leaning_count: Cell<usize>,
+    /// Over all streams.
+    pending_event_count: Cell<usize>,
 }
 
 /// Who is told.
@@ -108,6 +111,8 @@ struct WatchStream {
     /// Answers that come after it.
     behind: VecDeque<ResponseBytes>,
     behind_len: usize,
+    /// Events of the long response, until all of it is queued.
+    pending_event_count: usize,
 }
 
 impl Watches {
@@ -125,6 +130,7 @@ impl Watches {
             metrics,
             long_count: Cell::new(0),
             leaning_count: Cell::new(0),
+            pending_event_count: Cell::new(0),
         }
     }
 
@@ -178,6 +184,7 @@ impl Watches {
             sending_no: 0,
             behind: VecDeque::new(),
             behind_len: 0,
+            pending_event_count: 0,
         };
         self.streams.borrow_mut().insert(no, stream);
         self.wake.notify();
@@ -191,6 +198,9 @@ impl Watches {
             let count = self.leaning_count.get();
             self.leaning_count
                 .set(count - usize::from(stream.requires_leader));
+            let pending = self.pending_event_count.get();
+            self.pending_event_count
+                .set(pending - stream.pending_event_count);
             self.hub.borrow_mut().close_stream(no);
             match stream.listener {
                 Listener::Call(reply) => reply.end_watch(status),
@@ -216,7 +226,11 @@ impl Watches {
     /// The client of a stream has taken most of what was queued.
     pub(super) fn on_writable(&self, no: StreamNo) {
         let has_room = match self.streams.borrow_mut().get_mut(&no) {
-            Some(stream) => stream.pump(),
+            Some(stream) => {
+                let has_room = stream.pump();
+                self.note_pending(stream, 0);
+                has_room
+            }
             None => false,
         };
         if has_room {
@@ -230,6 +244,7 @@ impl Watches {
             stream: no,
             bytes,
             event_count,
+            ..
         } = response;
         let mut streams = self.streams.borrow_mut();
         let Some(stream) = streams.get_mut(&no) else {
@@ -250,10 +265,12 @@ impl Watches {
             if !stream.send(bytes) {
                 self.hub.borrow_mut().on_full(no);
             }
+            self.note_pending(stream, event_count);
             drop(streams);
             return self.end_stalled();
         };
         drop(streams);
+        self.metrics.stream_failures.watch_send.inc();
         self.close(no, &Status::new(Code::ResourceExhausted, refusal));
     }
 
@@ -273,6 +290,18 @@ impl Watches {
         }
     }
 
+    /// Counts the events of the long response that a stream is at, which are `event_count` if it has just begun.
+    fn note_pending(&self, stream: &mut WatchStream, event_count: usize) {
+        let former = stream.pending_event_count;
+        stream.pending_event_count = match stream.sending {
+            Some(_) => former.max(event_count),
+            None => 0,
+        };
+        let total = self.pending_event_count.get() - former;
+        self.pending_event_count
+            .set(total + stream.pending_event_count);
+    }
+
     // ---- the task
 
     /// A slice. True: there is more.
@@ -282,14 +311,31 @@ impl Watches {
         let more = shard.with_view(|view| self.hub.borrow_mut().work(view, &mut budget));
         // The store is damaged: the node has noted it, and ends the member.
         let Ok(more) = more else { return false };
+        let mut begun = driver::now();
         for _ in 0..SLICE_RESPONSES {
             let response = self.hub.borrow_mut().poll_response();
-            match response {
-                Some(response) => self.deliver(response),
-                None => break,
-            }
+            let Some(response) = response else { break };
+            let (kind, event_count) = (response.kind, response.event_count);
+            self.deliver(response);
+            // One look at the clock for each: with the making of the next response, which is no more than a copy.
+            let now = driver::now();
+            self.note_delivery(kind, event_count, now.saturating_sub(begun));
+            begun = now;
         }
         more
+    }
+
+    fn note_delivery(&self, kind: ResponseKind, event_count: usize, took: Duration) {
+        let metrics = &self.metrics;
+        match kind {
+            ResponseKind::Control => metrics.watch_control.observe(took),
+            ResponseKind::Progress => metrics.watch_progress.observe(took),
+            ResponseKind::Events => {
+                metrics.watch_send.observe(took);
+                let each = took.as_secs_f64() / event_count.max(1) as f64;
+                metrics.watch_send_event.observe_float(each);
+            }
+        }
     }
 
     /// Shows how many there are, and lets the bell be silent if there are none.
@@ -299,6 +345,9 @@ impl Watches {
         metrics.watch_streams.set(hub.stream_count() as u64);
         metrics.watchers.set(hub.watcher_count() as u64);
         metrics.slow_watchers.set(hub.slow_watcher_count() as u64);
+        metrics
+            .pending_events
+            .set(self.pending_event_count.get() as u64);
         if self.streams.borrow().is_empty() {
             self.bell.want(false);
         }
