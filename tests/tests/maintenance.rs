@@ -1,12 +1,14 @@
 //! Maintenance over the wire: snapshots under writes, hashes, defragmentation, who leads. What etcd's tools make of a snapshot is tested
 //! with them (`tests/compat/durability`).
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use net::grpc::Code;
 use proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse, HashRequest,
-    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
-    StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
+    DefragmentResponse, HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse,
+    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
 };
 use tempfile::TempDir;
 use tests::api;
@@ -17,6 +19,8 @@ const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
 const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
 const HASH: &str = "/etcdserverpb.Maintenance/Hash";
 const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
+/// For something that the server does by itself, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of the file in one message.
 const BLOB_LEN: usize = 32 * 1024;
 
@@ -211,4 +215,61 @@ fn a_defragmentation_makes_the_file_small_while_puts_go_on() {
     let mut client = Client::connect(process.client_addr()).expect("a listener");
     assert_eq!(client.range(&api::get("0799")).expect("an answer").count, 1);
     process.stop();
+}
+
+/// A member that is full, compacted and defragmented takes writes again; without the flag it waits for an operator.
+#[test]
+fn a_space_alarm_ends_by_itself_if_it_is_told_to() {
+    for (flag, ends) in [("true", true), ("false", false)] {
+        let dir = TempDir::new().expect("a temporary directory");
+        let process = Process::start(
+            options(&dir)
+                .arg("--quota-backend-bytes=8388608")
+                .arg(format!("--auto-disarm-space-alarm={flag}")),
+        );
+        let [mut client, mut other] = process.connect_both();
+        let value = vec![b'v'; 100_000];
+        let refused = loop {
+            if let Err(error) = other.put("k", &value) {
+                break error;
+            }
+        };
+        let no_space = "etcdserver: mvcc: database space exceeded";
+        assert_eq!(refused.status(), Some((Code::ResourceExhausted, no_space)));
+        let revision = client.revision().expect("a revision");
+        let request = CompactionRequest {
+            revision,
+            physical: true,
+        };
+        let _: CompactionResponse = client.unary(api::COMPACT, &request).expect("compacted");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let _: DefragmentResponse = client
+                .unary(DEFRAGMENT, &DefragmentRequest {})
+                .expect("defragmented");
+            let alarms = alarms(&mut client);
+            let status: StatusResponse = client
+                .unary(api::STATUS, &StatusRequest {})
+                .expect("a status");
+            // A tenth of the quota must be free before it ends, and with the next tick it has.
+            let has_space = status.db_size <= 8_388_608 / 10 * 9;
+            match (ends, has_space) {
+                (true, _) if alarms == 0 => break,
+                (false, true) => {
+                    assert_eq!(alarms, 1);
+                    break;
+                }
+                _ => assert!(Instant::now() < deadline, "{status:?}"),
+            }
+        }
+        assert_eq!(other.put("k", &value).is_ok(), ends);
+        process.stop();
+    }
+}
+
+/// How many alarms are up.
+fn alarms(client: &mut Client) -> usize {
+    let request = AlarmRequest::default();
+    let answer: AlarmResponse = client.unary(api::ALARM, &request).expect("an answer");
+    answer.alarms.len()
 }

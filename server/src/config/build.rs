@@ -135,6 +135,7 @@ impl Builder {
                 "log" => ShardPlacement::Log,
                 _ => ShardPlacement::Auto,
             },
+            auto_disarm_space_alarm: self.set.boolean("auto-disarm-space-alarm"),
         })
     }
 
@@ -450,6 +451,7 @@ mod tests {
         assert_eq!(config.log, LogOptions::default());
         assert_eq!(config.shard_count, None);
         assert_eq!(config.shard_placement, ShardPlacement::Auto);
+        assert!(!config.auto_disarm_space_alarm);
         assert_eq!(
             (&config.cors, &config.host_whitelist),
             (&Allowed::Any, &Allowed::Any)

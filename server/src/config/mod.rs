@@ -158,6 +158,8 @@ pub struct Config {
     /// Executors that serve connections; `None` is one for each CPU.
     pub shard_count: Option<NonZeroUsize>,
     pub shard_placement: ShardPlacement,
+    /// Whether this member's NOSPACE alarm ends by itself once there is space.
+    pub auto_disarm_space_alarm: bool,
 }
 
 impl Config {

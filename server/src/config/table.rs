@@ -189,5 +189,6 @@ pub(super) static FLAGS: &[Flag] = &[
     ignored("test.outputdir"),
     // etcore's own.
     own("shards", Kind::Unsigned, "0", "threads that serve connections, each with a core of its own; 0 is one for each CPU, 1 does everything on one"),
+    own("auto-disarm-space-alarm", Kind::Bool, "false", "disarm this member's NOSPACE alarm once a compaction and a defragmentation have freed a tenth of the quota"),
     own("shard-placement", Kind::Choice(&["auto", "spread", "log"]), "auto", "which shard serves a new connection: auto, the one that writes the log until it is busy, then the least loaded one; spread, one after the other; log, always the one that writes the log"),
 ];

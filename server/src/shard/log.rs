@@ -26,6 +26,7 @@ use super::images::{ImageWaiter, ImageWaiters};
 use super::lone::Lone;
 use super::pace::Pace;
 use super::renewals::{RenewalWaiter, Renewals};
+use super::space_alarm::SpaceAlarm;
 use super::stretches::Stretches;
 use super::waiter::{Fresh, FreshWaiter, Waiter, Waiters};
 use crate::config::Config;
@@ -72,6 +73,7 @@ pub(crate) struct LogShard {
     /// Who waits for the end of a defragmentation.
     defragmenting: RefCell<Vec<NodeReply>>,
     stretches: Stretches,
+    pub(super) space_alarm: SpaceAlarm,
     auto_compaction: RefCell<Option<AutoCompaction>>,
     wake: Notify,
     pace: Pace,
@@ -113,6 +115,7 @@ impl LogShard {
             images: RefCell::default(),
             defragmenting: RefCell::default(),
             stretches: Stretches::default(),
+            space_alarm: SpaceAlarm::default(),
             auto_compaction: RefCell::new(auto_compaction),
             wake: Notify::new(),
             pace: Pace::new(),
@@ -550,6 +553,7 @@ impl LogShard {
 
     /// Shows in the metrics which alarms are up; those that were and are no more stay, with 0.
     fn note_alarms(&self) {
+        self.note_space_alarm();
         let up = self.node.borrow().view().alarms(AlarmType::None as i32);
         let mut noted = self.noted_alarms.borrow_mut();
         for alarm in &up {
@@ -572,6 +576,7 @@ impl LogShard {
         self.wake.notify();
         self.compact_when_due(now);
         self.follow_downgrade();
+        self.disarm_when_over();
         loop {
             let expired = self.waiters.borrow_mut().take_expired(now);
             match expired {

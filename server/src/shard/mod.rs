@@ -40,6 +40,7 @@ mod placement;
 mod port;
 mod renewals;
 mod reply;
+mod space_alarm;
 mod stream;
 mod stretches;
 mod turns;
