@@ -71,8 +71,12 @@ pub enum TlsContextError {
         "no authority for client certificates is known: --trusted-ca-file holds no certificate"
     )]
     NoAuthority,
-    #[error("none of --cipher-suites is offered by etcore: leave it out, or allow TLS1.3")]
-    NoCipherSuite,
+    /// As in etcd, where Go's HTTP/2 server wants one, whatever TLS 1.3 offers besides.
+    #[error(
+        "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher (need at least one of \
+         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)"
+    )]
+    NoRequiredSuite,
     #[error("tls: {0}")]
     Unusable(String),
     /// The certificate of `--auto-tls` cannot be made.
@@ -105,10 +109,10 @@ impl TlsContext {
             auto::provide(options, auto)?;
         }
         check_pairs(options)?;
-        let (provider, versions) = suites::choose(options);
-        if versions.is_empty() {
-            return Err(TlsContextError::NoCipherSuite);
+        if !suites::has_required(options) {
+            return Err(TlsContextError::NoRequiredSuite);
         }
+        let (provider, versions) = suites::choose(options);
         let provider = Arc::new(provider);
         if let (Some(cert), Some(key)) = (&options.client_cert_file, &options.client_key_file) {
             files::read_pair(cert, key, &provider)?;

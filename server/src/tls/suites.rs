@@ -43,6 +43,16 @@ pub(super) fn choose(
     (provider, versions)
 }
 
+/// Whether a list, if there is one, has a suite that HTTP/2 demands (RFC 9113 §9.2.2), by the words of Go's server.
+pub(super) fn has_required(options: &TlsOptions) -> bool {
+    const REQUIRED: [&str; 2] = [
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    ];
+    let names = &options.cipher_suites;
+    names.is_empty() || names.iter().any(|name| REQUIRED.contains(&name.as_str()))
+}
+
 /// Whether Go calls a suite by this name: the standard's, or an older one of two.
 fn has_name(suite: SupportedCipherSuite, name: &str) -> bool {
     let Some(own) = suite.suite().as_str() else {
@@ -91,6 +101,20 @@ mod tests {
             "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         ];
         assert_eq!((names, versions), (expected.map(str::to_owned).to_vec(), 2));
+    }
+
+    #[test]
+    fn http2_demands_a_suite() {
+        let has = |names: &[&str]| {
+            has_required(&TlsOptions {
+                cipher_suites: names.iter().map(|&name| name.to_owned()).collect(),
+                ..options("".as_ref())
+            })
+        };
+        assert!(has(&[]));
+        assert!(has(&["x", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]));
+        assert!(!has(&["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]));
+        assert!(!has(&["TLS_AES_128_GCM_SHA256"]));
     }
 
     #[test]
