@@ -166,6 +166,8 @@ impl Connection {
                 ServerEvent::Call { .. }
                 | ServerEvent::Message { .. }
                 | ServerEvent::Cancelled { .. }
+                | ServerEvent::HttpStart { .. }
+                | ServerEvent::HttpBody { .. }
                 | ServerEvent::Writable { .. } => {}
             }
         }

@@ -11,6 +11,7 @@ use crate::input::{Cuts, Input};
 const LIMITS: Limits = Limits {
     head_size_bytes_max: 2048,
     body_size_bytes_max: 4096,
+    streamed_prefixes: &["/s/"],
 };
 
 /// The octets at once and one by one.
@@ -26,7 +27,8 @@ pub(crate) fn run_server(octets: &[u8]) {
         assert_eq!(whole, serve(octets, seed), "depends on the cuts {seed}");
     }
     for request in whole {
-        assert!(request.body.len() <= LIMITS.body_size_bytes_max);
+        let is_streamed = request.path.starts_with("/s/");
+        assert!(is_streamed || request.body.len() <= LIMITS.body_size_bytes_max);
         check_again(&request);
     }
 }
@@ -36,28 +38,57 @@ fn serve(octets: &[u8], seed: u8) -> Vec<HttpRequest> {
     let mut cuts = Cuts::new(seed);
     let mut server = Server::new(LIMITS);
     let mut requests = Vec::new();
+    let mut streamed = None;
     let mut answers = Vec::new();
     let mut rest = octets;
     while !rest.is_empty() {
         server.on_bytes(cuts.next(&mut rest));
-        answer(&mut server, &mut requests, &mut answers);
+        answer(&mut server, &mut requests, &mut streamed, &mut answers);
     }
     server.on_eof();
-    answer(&mut server, &mut requests, &mut answers);
+    answer(&mut server, &mut requests, &mut streamed, &mut answers);
+    assert!(streamed.is_none(), "{streamed:?} never ended");
     assert!(server.is_finished(), "nothing can follow");
     assert!(answers.len() >= requests.len() * "HTTP/1.1 200 OK".len());
     requests
 }
 
-fn answer(server: &mut Server, requests: &mut Vec<HttpRequest>, answers: &mut Vec<u8>) {
+/// A streamed request is answered by its own pieces; its body gathers in `streamed` until it ends.
+fn answer(
+    server: &mut Server,
+    requests: &mut Vec<HttpRequest>,
+    streamed: &mut Option<(HttpRequest, Vec<u8>)>,
+    answers: &mut Vec<u8>,
+) {
     loop {
         let sent = server.poll_transmit(answers, 1000);
         let event = server.poll_event();
-        if let Some(Event::Request(request)) = &event {
-            requests.push(request.clone());
-            server.respond(HttpResponse::json(200, request.body.clone()));
+        let is_idle = sent == 0 && event.is_none();
+        match event {
+            Some(Event::Request(request)) => {
+                requests.push(request.clone());
+                server.respond(HttpResponse::json(200, request.body));
+            }
+            Some(Event::Start(request)) => {
+                assert!(streamed.is_none(), "two at once");
+                server.start_response(HttpResponse::new(200));
+                *streamed = Some((request, Vec::new()));
+            }
+            Some(Event::Body(piece)) => {
+                let (_, body) = streamed.as_mut().expect("a body without a request");
+                body.extend_from_slice(&piece);
+                server.push_body(piece);
+            }
+            Some(Event::End) => {
+                let (mut request, body) = streamed.take().expect("an end without a request");
+                request.body = Bytes::from(body);
+                requests.push(request);
+                server.end_response();
+            }
+            Some(Event::Gone) => drop(streamed.take().expect("nobody was there")),
+            None => {}
         }
-        if sent == 0 && event.is_none() {
+        if is_idle {
             return;
         }
     }

@@ -20,6 +20,7 @@
 mod check;
 mod config;
 mod frames;
+mod gateway;
 mod grpc;
 mod h2_client;
 mod h2_server;
@@ -66,6 +67,7 @@ const fn target(
 /// All targets, by name.
 pub static TARGETS: &[Target] = &[
     target("config", config::run, 2 * KIB, MIB),
+    target("gateway", gateway::run, 4 * KIB, 8 * MIB),
     target("grpc", grpc::run, 8 * KIB, 8 * MIB),
     target("h2_client", h2_client::run, 8 * KIB, 8 * MIB),
     target("h2_frames", h2_server::run_frames, 4 * KIB, 8 * MIB),

@@ -27,6 +27,7 @@ pub(crate) fn tight_limits() -> Limits {
         control_bytes_max: 5000,
         event_bytes_max: 5000,
         low_water_len: 100,
+        streamed_prefixes: &["/s/"],
         ..Limits::default()
     }
 }
@@ -38,6 +39,7 @@ const RESPONSE_LEN_MAX: usize = 6000;
 enum Kind {
     Grpc { is_half_closed: bool },
     Http,
+    HttpStream { is_half_closed: bool },
 }
 
 /// A server's connection with its service and the checks on both.
@@ -123,6 +125,12 @@ impl Session {
         let what = input.byte();
         match (kind, what % 6) {
             (Kind::Http, _) => self.respond(id, Bytes::from(vec![what; usize::from(what) * 16])),
+            (Kind::HttpStream { .. }, 0) => self.respond(id, Bytes::from(vec![what; 16])),
+            (Kind::HttpStream { .. }, 1) => self.end_response(id),
+            (Kind::HttpStream { .. }, _) => {
+                self.start_response(id);
+                self.push_body(id, Bytes::from(vec![what; usize::from(what) * 16]));
+            }
             (_, 0 | 1) => self.finish(id, u32::from(what >> 3)),
             (_, 2 | 3) => {
                 let payload = vec![what; usize::from(what) * 16];
@@ -152,6 +160,23 @@ impl Session {
 
     fn respond(&mut self, id: CallId, body: Bytes) {
         self.server.respond(id, HttpResponse::json(200, body));
+        self.open.remove(&id);
+    }
+
+    fn start_response(&mut self, id: CallId) {
+        self.server.start_response(id, HttpResponse::new(200));
+    }
+
+    fn push_body(&mut self, id: CallId, piece: Bytes) {
+        if self.server.queued_len(id) < RESPONSE_LEN_MAX / 2 {
+            self.server.push_body(id, piece);
+        }
+    }
+
+    /// The answer may not have begun.
+    fn end_response(&mut self, id: CallId) {
+        self.start_response(id);
+        self.server.end_response(id);
         self.open.remove(&id);
     }
 
@@ -188,19 +213,23 @@ impl Session {
                 }
             }
             ServerEvent::HalfClose { id } => {
-                let state = self.open.get_mut(&id);
-                let open = Kind::Grpc {
-                    is_half_closed: false,
-                };
-                assert_eq!(state.as_deref(), Some(&open), "a second end");
-                if let Some(state) = state {
-                    *state = Kind::Grpc {
-                        is_half_closed: true,
-                    };
+                match self.open.get_mut(&id) {
+                    Some(
+                        Kind::Grpc {
+                            is_half_closed: is_closed @ false,
+                        }
+                        | Kind::HttpStream {
+                            is_half_closed: is_closed @ false,
+                        },
+                    ) => *is_closed = true,
+                    state => panic!("an end while {state:?}"),
                 }
                 if !self.is_lazy {
                     self.just_ended.insert(id);
-                    self.finish(id, 0);
+                    match self.open.get(&id) {
+                        Some(Kind::HttpStream { .. }) => self.end_response(id),
+                        _ => self.finish(id, 0),
+                    }
                 }
             }
             ServerEvent::Cancelled { id } => {
@@ -212,6 +241,26 @@ impl Session {
             }
             ServerEvent::Writable { id } => {
                 assert!(self.server.queued_len(id) < self.limits.low_water_len);
+            }
+            ServerEvent::HttpStart { id, request } => {
+                assert!(request.body.is_empty());
+                let kind = Kind::HttpStream {
+                    is_half_closed: false,
+                };
+                assert_eq!(self.open.insert(id, kind), None, "a request comes once");
+                if !self.is_lazy {
+                    self.start_response(id);
+                }
+            }
+            ServerEvent::HttpBody { id, octets } => {
+                let state = self.open.get(&id);
+                let open = Kind::HttpStream {
+                    is_half_closed: false,
+                };
+                assert_eq!(state, Some(&open), "more of a body");
+                if !self.is_lazy {
+                    self.push_body(id, octets);
+                }
             }
             ServerEvent::Http { id, request } => {
                 assert!(request.body.len() <= self.limits.http_body_bytes_max);

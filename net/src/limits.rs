@@ -45,6 +45,9 @@ pub struct Limits {
     /// Largest body of a plain HTTP message. The gateway's requests become gRPC messages, so they need as much, and a
     /// third more for base64.
     pub http_body_bytes_max: usize,
+    /// Plain requests whose path begins with one of these are handed on before their body, which follows in pieces: it has
+    /// no bound here, and its answer may begin before it ends.
+    pub streamed_prefixes: &'static [&'static str],
     /// Largest header list, counted as HTTP/2 counts (name + value + 32 each) and announced. Tokens of some KiB are
     /// normal; proxies allow 8 to 32 KiB.
     pub header_list_bytes_max: u32,
@@ -87,7 +90,8 @@ pub struct Limits {
     pub low_water_len: usize,
     /// The HTTP version must be known, and the first SETTINGS be here, within this time of accepting.
     pub handshake_timeout: Duration,
-    /// An HTTP/1.1 request that has begun must be whole within this time (etcd's read-header limit, 5 min).
+    /// An HTTP/1.1 request that has begun must be whole, or its answer must have begun, within this time (etcd's
+    /// read-header limit, 5 min).
     pub http_request_timeout: Duration,
     /// A frame or header block that has begun must be whole within this time. It is the limit of an HTTP/1.1 request: of
     /// 16 KiB, some fifty octets a second are enough.
@@ -115,6 +119,7 @@ impl Default for Limits {
             open_streams_max: 64 * 1024,
             message_bytes_max,
             http_body_bytes_max: message_bytes_max / 3 * 4 + 64 * 1024,
+            streamed_prefixes: &[],
             header_list_bytes_max: 64 * 1024,
             continuation_frames_max: 64,
             stream_window: 256 * 1024,

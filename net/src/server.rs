@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  loop {  read a socket -> on_time(now), on_bytes          timer -> on_time(now)
-//!          while let Some(event) = poll_event() { … }       commands: send_message, finish, respond, …
+//!          while let Some(event) = poll_event() { … }       commands: send_message, finish, respond, start_response, …
 //!          poll_transmit -> write to the socket             is_finished -> close it  }
 //! ```
 //!
@@ -56,7 +56,7 @@ pub enum ServerEvent {
     },
     /// One whole message of a call.
     Message { id: CallId, payload: Bytes },
-    /// The client will send no more messages.
+    /// The client will send no more messages, or its body has ended.
     HalfClose { id: CallId },
     /// The call is over and needs no answer: reset, past its deadline, refused for what the client sent, or the
     /// connection is lost. Stop working on it.
@@ -65,6 +65,10 @@ pub enum ServerEvent {
     Writable { id: CallId },
     /// A plain HTTP request.
     Http { id: CallId, request: HttpRequest },
+    /// The same for a path of [`Limits::streamed_prefixes`]: its body follows, then a [`ServerEvent::HalfClose`].
+    HttpStart { id: CallId, request: HttpRequest },
+    /// Some of such a body.
+    HttpBody { id: CallId, octets: Bytes },
 }
 
 /// One connection of a server.
@@ -187,7 +191,16 @@ impl ServerConnection {
     pub fn queued_len(&self, id: CallId) -> usize {
         match &self.protocol {
             Protocol::Http2(server) => server.queued_len(id),
-            _ => 0,
+            Protocol::Http1(http1) => http1.queued_len(id),
+            Protocol::Sniffing(_) | Protocol::Closed => 0,
+        }
+    }
+
+    /// Whether the caller may go on reading from the socket. `false` only while a call is paused.
+    pub fn wants_input(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http1(http1) => http1.server.wants_input(),
+            _ => true,
         }
     }
 
@@ -202,15 +215,19 @@ impl ServerConnection {
     /// The client may go on sending messages of this call only as far as its window goes, until
     /// [`ServerConnection::resume`]. So whoever takes messages in a queue of his own can bound it.
     pub fn pause(&mut self, id: CallId) {
-        if let Protocol::Http2(server) = &mut self.protocol {
-            server.pause(id);
+        match &mut self.protocol {
+            Protocol::Http2(server) => server.pause(id),
+            Protocol::Http1(http1) => http1.command(id, http1::Server::pause),
+            Protocol::Sniffing(_) | Protocol::Closed => {}
         }
     }
 
     /// The window of a paused call opens again.
     pub fn resume(&mut self, id: CallId) {
-        if let Protocol::Http2(server) = &mut self.protocol {
-            server.resume(id);
+        match &mut self.protocol {
+            Protocol::Http2(server) => server.resume(id),
+            Protocol::Http1(http1) => http1.command(id, http1::Server::resume),
+            Protocol::Sniffing(_) | Protocol::Closed => {}
         }
     }
 
@@ -226,6 +243,50 @@ impl ServerConnection {
         match &mut self.protocol {
             Protocol::Http2(server) => server.respond(id, response),
             Protocol::Http1(http1) => http1.respond(id, response),
+            Protocol::Sniffing(_) | Protocol::Closed => {}
+        }
+    }
+
+    /// Begins the answer to a request that came as [`ServerEvent::HttpStart`]; the response's body is its first piece.
+    pub fn start_response(&mut self, id: CallId, response: HttpResponse) {
+        match &mut self.protocol {
+            Protocol::Http2(server) => server.start_response(id, response),
+            Protocol::Http1(http1) => {
+                http1.command(id, |server| server.start_response(response));
+                http1.note_output(self.limits.low_water_len);
+            }
+            Protocol::Sniffing(_) | Protocol::Closed => {}
+        }
+    }
+
+    /// Answers such a request with 101: from here on its body is what comes, and what is pushed goes out as it is. For
+    /// HTTP/1.1 only, elsewhere it does nothing.
+    pub fn switch_protocols(&mut self, id: CallId, response: HttpResponse) {
+        if let Protocol::Http1(http1) = &mut self.protocol {
+            http1.command(id, |server| server.switch_protocols(response));
+        }
+    }
+
+    /// Adds to an answer that was begun.
+    pub fn push_body(&mut self, id: CallId, piece: Bytes) {
+        match &mut self.protocol {
+            Protocol::Http2(server) => server.push_body(id, piece),
+            Protocol::Http1(http1) => {
+                http1.command(id, |server| server.push_body(piece));
+                http1.note_output(self.limits.low_water_len);
+            }
+            Protocol::Sniffing(_) | Protocol::Closed => {}
+        }
+    }
+
+    /// Ends an answer that was begun.
+    pub fn end_response(&mut self, id: CallId) {
+        match &mut self.protocol {
+            Protocol::Http2(server) => server.end_response(id),
+            Protocol::Http1(http1) => {
+                http1.command(id, http1::Server::end_response);
+                http1.is_answering &= !http1.is_of(id);
+            }
             Protocol::Sniffing(_) | Protocol::Closed => {}
         }
     }
@@ -254,7 +315,7 @@ impl ServerConnection {
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>, max: usize) -> usize {
         match &mut self.protocol {
             Protocol::Http2(server) => server.poll_transmit(out, max),
-            Protocol::Http1(http1) => http1.poll_transmit(out, max, self.now),
+            Protocol::Http1(http1) => http1.poll_transmit(out, max, self.now, &self.limits),
             Protocol::Sniffing(_) | Protocol::Closed => 0,
         }
     }
@@ -360,6 +421,9 @@ struct Http1 {
     /// It is being answered.
     is_answering: bool,
     cancelled: VecDeque<CallId>,
+    /// Much of a streamed answer was queued: tell when it is not any more.
+    reports_low_water: bool,
+    is_low: bool,
     /// Since when the connection waits for the rest of a request.
     waits_since: Duration,
     is_lost: bool,
@@ -370,12 +434,15 @@ impl Http1 {
         let server = http1::Server::new(http1::Limits {
             head_size_bytes_max: limits.header_list_bytes_max as usize,
             body_size_bytes_max: limits.http_body_bytes_max,
+            streamed_prefixes: limits.streamed_prefixes,
         });
         Self {
             server,
             last: 0,
             is_answering: false,
             cancelled: VecDeque::new(),
+            reports_low_water: false,
+            is_low: false,
             waits_since: now,
             is_lost: false,
         }
@@ -388,20 +455,55 @@ impl Http1 {
         if self.is_lost {
             return None;
         }
-        let http1::Event::Request(request) = self.server.poll_event()?;
-        self.last += 1;
-        self.is_answering = true;
-        Some(ServerEvent::Http {
-            id: CallId(self.last),
-            request,
+        if std::mem::take(&mut self.is_low) && self.is_answering {
+            let id = CallId(self.last);
+            return Some(ServerEvent::Writable { id });
+        }
+        let event = self.server.poll_event()?;
+        if let http1::Event::Request(_) | http1::Event::Start(_) = event {
+            self.last += 1;
+            self.is_answering = true;
+        }
+        let id = CallId(self.last);
+        Some(match event {
+            http1::Event::Request(request) => ServerEvent::Http { id, request },
+            http1::Event::Start(request) => ServerEvent::HttpStart { id, request },
+            http1::Event::Body(octets) => ServerEvent::HttpBody { id, octets },
+            http1::Event::End => ServerEvent::HalfClose { id },
+            http1::Event::Gone => {
+                self.is_answering = false;
+                ServerEvent::Cancelled { id }
+            }
         })
     }
 
+    /// Whether this is the request that is being answered.
+    fn is_of(&self, id: CallId) -> bool {
+        self.is_answering && id == CallId(self.last)
+    }
+
+    fn command(&mut self, id: CallId, command: impl FnOnce(&mut http1::Server)) {
+        if self.is_of(id) {
+            command(&mut self.server);
+        }
+    }
+
     fn respond(&mut self, id: CallId, response: HttpResponse) {
-        if self.is_answering && id == CallId(self.last) {
+        if self.is_of(id) {
             self.is_answering = false;
             self.server.respond(response);
         }
+    }
+
+    fn queued_len(&self, id: CallId) -> usize {
+        match self.is_of(id) {
+            true => self.server.output_len(),
+            false => 0,
+        }
+    }
+
+    fn note_output(&mut self, low_water_len: usize) {
+        self.reports_low_water |= self.server.output_len() >= low_water_len;
     }
 
     fn on_lost(&mut self) {
@@ -411,7 +513,13 @@ impl Http1 {
         }
     }
 
-    fn poll_transmit(&mut self, out: &mut Vec<u8>, max: usize, now: Duration) -> usize {
+    fn poll_transmit(
+        &mut self,
+        out: &mut Vec<u8>,
+        max: usize,
+        now: Duration,
+        limits: &Limits,
+    ) -> usize {
         if self.is_lost {
             return 0;
         }
@@ -419,12 +527,20 @@ impl Http1 {
         if len > 0 {
             self.waits_since = now;
         }
+        if self.reports_low_water && self.server.output_len() < limits.low_water_len {
+            self.reports_low_water = false;
+            self.is_low = true;
+        }
         len
     }
 
     /// Whether the connection waits for a request that has begun, or for the first one.
     fn waits_for_request(&self) -> bool {
-        !self.is_answering && !self.is_lost && (self.last == 0 || !self.server.is_idle())
+        let is_mid_request = match self.is_answering {
+            true => self.server.waits_for_body(),
+            false => self.last == 0 || !self.server.is_idle(),
+        };
+        !self.is_lost && is_mid_request
     }
 
     fn on_time(&mut self, now: Duration, limits: &Limits) {

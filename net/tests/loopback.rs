@@ -532,6 +532,99 @@ fn plain_requests_share_the_connection() {
     assert!(answer.body.is_empty());
 }
 
+/// Both bodies are larger than all windows, so each side has to wait for the other again and again.
+#[test]
+fn a_streamed_request_is_answered_while_it_comes() {
+    let limits = Limits {
+        streamed_prefixes: &["/v3/"],
+        http_body_bytes_max: 1000,
+        ..small_windows()
+    };
+    let client = Limits {
+        http_body_bytes_max: 1 << 20,
+        ..small_windows()
+    };
+    let mut wire = Wire::with_cuts(client, limits, vec![100, 7, 70_000]);
+    let mut request = HttpRequest::new(Method::Post, "/v3/watch?x=1");
+    request.body = pattern(200_000, 1);
+    let post = wire.client.request(request.clone()).expect("open");
+    let head = wire.client.request(HttpRequest::new(Method::Head, "/v3/"));
+    let head = head.expect("open");
+    let (mut begun, mut pieces, mut queued_max) = (0, 0, 0);
+    wire.run(|server, event| match event {
+        ServerEvent::HttpStart { id, request } => {
+            assert!(request.body.is_empty());
+            begun += 1;
+            server.start_response(id, HttpResponse::json(200, "<"));
+        }
+        ServerEvent::HttpBody { id, octets } => {
+            pieces += 1;
+            // A pause in between keeps the rest back until it is over.
+            server.pause(id);
+            server.push_body(id, octets);
+            queued_max = queued_max.max(server.queued_len(id));
+            server.resume(id);
+        }
+        ServerEvent::HalfClose { id } => {
+            server.push_body(id, Bytes::from_static(b">"));
+            server.end_response(id);
+            server.push_body(id, Bytes::from_static(b"too late"));
+        }
+        ServerEvent::Writable { .. } => {}
+        event => panic!("{event:?}"),
+    });
+    assert_eq!(begun, 2);
+    assert!(pieces > 100, "{pieces}");
+    let mut responses = wire.client_events.iter().filter_map(|event| match event {
+        ClientEvent::Response { id, response } => Some((*id, response.clone())),
+        _ => None,
+    });
+    let (id, response) = responses.next().expect("an answer");
+    assert_eq!((id, response.body.is_empty()), (head, true));
+    let (id, response) = responses.next().expect("an answer");
+    assert_eq!(id, post);
+    assert!(!response.headers.contains("content-length"));
+    let expected = [b"<", &request.body[..], b">"].concat();
+    assert!(response.body == expected, "{}", response.body.len());
+}
+
+/// A client that asks for a stream and goes is told of, and what was queued for it is dropped.
+#[test]
+fn who_leaves_a_streamed_answer_is_noticed() {
+    let limits = Limits {
+        streamed_prefixes: &["/v3/"],
+        ..Limits::default()
+    };
+    let mut wire = Wire::new(small_windows(), limits);
+    let mut request = HttpRequest::new(Method::Post, "/v3/watch");
+    request.body = pattern(10, 1);
+    let post = wire.client.request(request).expect("open");
+    let mut id = None;
+    wire.run(|server, event| match event {
+        ServerEvent::HttpStart { id: started, .. } => {
+            id = Some(started);
+            server.start_response(started, HttpResponse::json(200, ""));
+        }
+        ServerEvent::HttpBody { .. } | ServerEvent::HalfClose { .. } => {}
+        event => panic!("{event:?}"),
+    });
+    let id = id.expect("a request");
+    wire.server.push_body(id, pattern(200_000, 2));
+    assert_eq!(wire.server.queued_len(id), 200_000);
+    wire.client.cancel(post);
+    let mut is_cancelled = false;
+    wire.run(|_, event| {
+        assert_eq!(event, ServerEvent::Cancelled { id });
+        is_cancelled = true;
+    });
+    assert!(is_cancelled);
+    wire.server.push_body(id, pattern(10, 1));
+    assert_eq!(
+        (wire.server.queued_len(id), wire.server.output_len()),
+        (0, 0)
+    );
+}
+
 #[test]
 fn a_call_to_a_place_that_is_not_grpc() {
     let mut wire = Wire::new(Limits::client(), Limits::default());

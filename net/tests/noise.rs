@@ -27,6 +27,7 @@ fn limits() -> Limits {
         control_bytes_max: 5000,
         event_bytes_max: 5000,
         low_water_len: 100,
+        streamed_prefixes: &["/s"],
         ..Limits::default()
     }
 }
@@ -57,6 +58,7 @@ impl Service {
                 }
                 ServerEvent::HalfClose { id } => {
                     server.finish(id, &Status::new(Code::Unknown, "done"));
+                    server.end_response(id);
                     self.open.remove(&id);
                 }
                 ServerEvent::Cancelled { id } => {
@@ -66,6 +68,14 @@ impl Service {
                 }
                 ServerEvent::Writable { id } => {
                     server.push_piece(id, Bytes::from_static(&[1; 500]))
+                }
+                ServerEvent::HttpStart { id, .. } => {
+                    assert!(self.open.insert(id), "a request comes once");
+                    server.start_response(id, HttpResponse::json(200, "{"));
+                }
+                ServerEvent::HttpBody { id, octets } => {
+                    assert!(self.open.contains(&id) && !octets.is_empty());
+                    server.push_body(id, octets);
                 }
                 ServerEvent::Http { id, request } => {
                     assert!(request.body.len() <= 5000);

@@ -3,7 +3,7 @@
 
 pub mod config;
 pub mod errors;
-mod gateway;
+pub mod gateway;
 pub mod http;
 mod identity;
 pub mod logging;

@@ -44,6 +44,10 @@ impl Parts {
         self.method == Method::Head
     }
 
+    pub(super) fn path(&self) -> &str {
+        split_target(&self.target).0
+    }
+
     /// Octets of memory it takes while its body is arriving, without the body.
     pub(super) fn head_len(&self) -> usize {
         self.target.len() + self.headers.memory_len() + size_of::<Self>()
@@ -204,8 +208,7 @@ fn open_http(head: &Head) -> Opening {
 
 /// Writes a plain response's fields.
 pub(super) fn push_response(response: &HttpResponse, push: &mut dyn FnMut(&[u8], &[u8])) {
-    push(b":status", response.status.to_string().as_bytes());
-    push_headers(&response.headers, push);
+    push_streamed_response(response, push);
     let has_no_body = matches!(response.status, 100..=199 | 204 | 304);
     if !has_no_body && !response.headers.contains("content-length") {
         push(
@@ -213,6 +216,12 @@ pub(super) fn push_response(response: &HttpResponse, push: &mut dyn FnMut(&[u8],
             response.body.len().to_string().as_bytes(),
         );
     }
+}
+
+/// The same for a response whose length is not known.
+pub(super) fn push_streamed_response(response: &HttpResponse, push: &mut dyn FnMut(&[u8], &[u8])) {
+    push(b":status", response.status.to_string().as_bytes());
+    push_headers(&response.headers, push);
 }
 
 /// Writes header fields in lower case, without those that are HTTP/1.1's connection handling (RFC 9113 §8.2.2).

@@ -49,6 +49,30 @@ impl BodyReader {
             Self::UntilEof => Ok(is_eof.then(|| input.split().freeze())),
         }
     }
+
+    /// What has come of the body since the last time, and whether that is its end.
+    pub(super) fn read_piece(&mut self, input: &mut BytesMut) -> Result<(Bytes, bool), BodyError> {
+        match self {
+            Self::Length(left) => {
+                let piece = input.split_to(input.len().min(*left)).freeze();
+                *left -= piece.len();
+                Ok((piece, *left == 0))
+            }
+            Self::Chunked(chunks) => Ok(match chunks.read(input, usize::MAX)? {
+                Some(rest) => (rest, true),
+                None => (chunks.body.split().freeze(), false),
+            }),
+            Self::UntilEof => Ok((input.split().freeze(), false)),
+        }
+    }
+
+    /// How much is still to come, if that is known.
+    pub(super) fn left(&self) -> Option<usize> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::UntilEof => None,
+        }
+    }
 }
 
 /// A body in chunks, as far as it was read.

@@ -139,11 +139,12 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits) -> Result<RequestHead,
     check_host(version, &headers)?;
     let expects_continue = check_expectation(&headers)?;
     let framing = request_framing(version, &headers)?;
-    if matches!(framing, Framing::Length(len) if len > limits.body_size_bytes_max) {
+    let (path, query) = split_target(target);
+    let is_large = matches!(framing, Framing::Length(len) if len > limits.body_size_bytes_max);
+    if is_large && !limits.is_streamed(path) {
         return Err(Refusal::BodyTooLarge);
     }
     let keep_alive = is_kept_alive(version, &headers);
-    let (path, query) = split_target(target);
     let request = HttpRequest {
         version,
         method,

@@ -12,10 +12,13 @@
 //!   more has its connection closed after the answer in progress, which HTTP lets it expect.
 //! - Where a message ends is never guessed: a length and chunks together, two lengths that differ, folded lines, bare
 //!   line feeds inside chunk framing and unknown codings are refused and the connection closed (RFC 9112 §6.1, §11.2).
-//! - Bodies are whole and bounded; memory grows with bytes received, never with a length announced.
+//! - Other bodies are whole and bounded; memory grows with bytes received, never with a length announced.
+//! - A request of [`Limits::streamed_prefixes`] is handed on before its body, and its answer may begin before that ends
+//!   and go on for ever. How much waits in either direction is the caller's to bound: by [`Server::pause`] and
+//!   [`Server::wants_input`], and by looking at [`Server::output_len`].
 //! - No clock: `Date` is sent only if the caller gives it. Time-outs are the caller's, by [`Server::is_idle`].
 //!
-//! Refusals have the bytes of Go's `net/http`. Left out: upgrades, trailers (read, bounded and dropped), streamed bodies.
+//! Refusals have the bytes of Go's `net/http`. Left out: trailers (read, bounded and dropped), streams of a client.
 //! Tested by scripts of bytes, fed whole and octet by octet, by client against server, and by noise.
 
 mod body;
@@ -23,6 +26,7 @@ mod client;
 mod head;
 mod output;
 mod server;
+mod streamed;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +46,15 @@ pub struct Limits {
     /// Request or status line and header fields together.
     pub head_size_bytes_max: usize,
     pub body_size_bytes_max: usize,
+    /// Where a path begins with one of these, a request is handed on before its body.
+    pub streamed_prefixes: &'static [&'static str],
+}
+
+impl Limits {
+    fn is_streamed(&self, path: &str) -> bool {
+        let prefixes = self.streamed_prefixes;
+        prefixes.iter().any(|prefix| path.starts_with(prefix))
+    }
 }
 
 impl Default for Limits {
@@ -50,6 +63,7 @@ impl Default for Limits {
         Self {
             head_size_bytes_max: 64 * 1024,
             body_size_bytes_max: 4 * 1024 * 1024,
+            streamed_prefixes: &[],
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::http::{HttpRequest, HttpResponse, Method, Version};
 const LIMITS: Limits = Limits {
     head_size_bytes_max: 1024,
     body_size_bytes_max: 64,
+    streamed_prefixes: &["/s/"],
 };
 
 fn take_output(server: &mut Server) -> String {
@@ -18,7 +19,10 @@ fn take_output(server: &mut Server) -> String {
 }
 
 fn next_request(server: &mut Server) -> Option<HttpRequest> {
-    server.poll_event().map(|Event::Request(request)| request)
+    match server.poll_event()? {
+        Event::Request(request) => Some(request),
+        event => panic!("{event:?}"),
+    }
 }
 
 /// Answers every request with its own description. Returns what was asked and the connection's output.
@@ -507,4 +511,207 @@ proptest! {
         prop_assert!(client.poll_event().is_some());
         prop_assert!(client.is_finished());
     }
+}
+
+// ---- streamed requests
+
+/// Serves streamed requests by sending their bodies back piece by piece; tells what happened.
+fn serve_streamed(pieces: &[&[u8]]) -> (Vec<String>, String, Server) {
+    let mut server = Server::new(LIMITS);
+    let mut told: Vec<String> = Vec::new();
+    let mut output = String::new();
+    for piece in pieces {
+        server.on_bytes(piece);
+        while let Some(event) = server.poll_event() {
+            match event {
+                Event::Start(request) => {
+                    told.push(format!("start {}", request.path));
+                    server.start_response(HttpResponse::new(200));
+                }
+                Event::Body(octets) => {
+                    let text = String::from_utf8(octets.to_vec()).expect("text");
+                    match told.last_mut().filter(|last| last.starts_with("body ")) {
+                        Some(last) => *last += &text,
+                        None => told.push(format!("body {text}")),
+                    }
+                    server.push_body(octets);
+                }
+                Event::End => {
+                    told.push("end".to_owned());
+                    server.end_response();
+                }
+                Event::Gone => told.push("gone".to_owned()),
+                Event::Request(request) => {
+                    told.push(format!("whole {}", request.path));
+                    server.respond(HttpResponse::text(200, "whole"));
+                }
+            }
+        }
+        output += &take_output(&mut server);
+    }
+    (told, output, server)
+}
+
+/// The body of a response in chunks, whatever their lengths.
+fn unchunked(mut text: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = text.split_once("\r\n").expect("a size");
+        let size = usize::from_str_radix(size, 16).expect("a number");
+        body += &rest[..size];
+        text = rest[size..].strip_prefix("\r\n").expect("its end");
+        if size == 0 {
+            assert_eq!(text, "");
+            return body;
+        }
+    }
+}
+
+#[test]
+fn a_streamed_request_is_answered_in_chunks() {
+    let input = "POST /s/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nPOST /whole HTTP/1.1\r\nHost: h\r\n\r\n";
+    let cases = [vec![input.as_bytes()], input.as_bytes().chunks(1).collect()];
+    for pieces in cases {
+        let (told, output, server) = serve_streamed(&pieces);
+        assert_eq!(
+            told,
+            ["start /s/a", "body hello world", "end", "whole /whole"]
+        );
+        let (head, rest) = output.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked");
+        let (body, whole) = rest.split_at(rest.find("HTTP/1.1").expect("another answer"));
+        assert_eq!(unchunked(body), "hello world");
+        assert!(whole.ends_with("\r\n\r\nwhole"), "{whole}");
+        assert!(server.is_idle());
+    }
+}
+
+#[test]
+fn a_streamed_body_may_be_larger_than_others() {
+    let input = format!(
+        "POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{}",
+        "x".repeat(100)
+    );
+    let (told, output, _) = serve_streamed(&[&input.as_bytes()[..90], &input.as_bytes()[90..]]);
+    assert_eq!(
+        told,
+        ["start /s/", &format!("body {}", "x".repeat(100)), "end"]
+    );
+    assert!(output.ends_with("0\r\n\r\n"));
+    let (told, _, _) = serve_streamed(&[b"GET /s/ HTTP/1.1\r\nHost: h\r\n\r\n"]);
+    assert_eq!(told, ["start /s/", "end"]);
+}
+
+/// HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
+#[test]
+fn a_streamed_answer_of_http_1_0_ends_with_the_connection() {
+    let (told, output, server) = serve_streamed(&[
+        b"POST /s/ HTTP/1.0\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nab",
+    ]);
+    assert_eq!(told, ["start /s/", "body ab", "end"]);
+    assert_eq!(output, "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nab");
+    assert!(server.is_finished());
+}
+
+#[test]
+fn who_leaves_a_streamed_request_is_told_of() {
+    const HEAD: &[u8] = b"POST /s/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (told, _, mut server) = serve_streamed(&[HEAD, b"2\r\nab\r\n"]);
+    assert_eq!(told, ["start /s/", "body ab"]);
+    server.on_eof();
+    assert_eq!(server.poll_event(), Some(Event::Gone));
+    assert!(server.is_finished());
+    // What is no chunk is as good.
+    let (told, _, server) = serve_streamed(&[HEAD, b"nonsense\r\n"]);
+    assert_eq!(told, ["start /s/", "gone"]);
+    assert!(server.is_finished());
+    // Nothing was answered yet: so it is said.
+    let mut server = Server::new(LIMITS);
+    server.on_bytes(HEAD);
+    server.on_bytes(b"nonsense\r\n");
+    assert!(matches!(server.poll_event(), Some(Event::Start(_))));
+    assert_eq!(server.poll_event(), Some(Event::Gone));
+    assert_eq!(take_output(&mut server), BAD_REQUEST);
+    // One that has asked and half-closed is answered if the answer is whole, but gets no stream.
+    for is_streamed in [false, true] {
+        let mut server = Server::new(LIMITS);
+        server.on_bytes(b"POST /s/ HTTP/1.1\r\nHost: h\r\n\r\n");
+        server.on_eof();
+        assert!(matches!(server.poll_event(), Some(Event::Start(_))));
+        assert_eq!(server.poll_event(), Some(Event::End));
+        if is_streamed {
+            server.start_response(HttpResponse::new(200));
+            assert_eq!(server.poll_event(), Some(Event::Gone));
+        } else {
+            server.respond(HttpResponse::new(200));
+            assert_eq!(server.poll_event(), None);
+        }
+        assert_eq!(take_output(&mut server).is_empty(), is_streamed);
+        assert!(server.is_finished());
+    }
+}
+
+/// An answer that comes before the body has ended: the rest is passed over, if there is not too much of it.
+#[test]
+fn the_rest_of_a_refused_body_is_passed_over() {
+    let refuse = |declared: usize, sent: usize| {
+        let mut server = Server::new(LIMITS);
+        let head = format!("POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: {declared}\r\n\r\nabc");
+        server.on_bytes(head.as_bytes());
+        assert!(matches!(server.poll_event(), Some(Event::Start(_))));
+        server.respond(HttpResponse::new(404));
+        assert_eq!(server.poll_event(), None, "the body is not wanted");
+        server.on_bytes(&vec![b'x'; sent - 3]);
+        let output = take_output(&mut server);
+        assert!(output.starts_with("HTTP/1.1 404"), "{output}");
+        server.on_bytes(b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+        (output.contains("Connection: close"), server)
+    };
+    let (closes, mut server) = refuse(1000, 1000);
+    assert!(!closes);
+    assert_eq!(next_request(&mut server).expect("the next").path, "/next");
+    let (closes, server) = refuse(10 << 20, 1000);
+    assert!(closes && server.is_finished());
+}
+
+#[test]
+fn a_paused_body_waits() {
+    let mut server = Server::new(LIMITS);
+    server.on_bytes(b"POST /s/ HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n");
+    assert!(matches!(server.poll_event(), Some(Event::Start(_))));
+    server.pause();
+    assert!(server.wants_input());
+    server.on_bytes(b"abc");
+    assert!(!server.wants_input());
+    assert_eq!(server.poll_event(), None);
+    server.resume();
+    assert!(server.wants_input());
+    assert_eq!(server.poll_event(), Some(Event::Body("abc".into())));
+    // Who does not ask whether it may loses the client rather than its memory.
+    server.pause();
+    server.on_bytes(&vec![b'x'; PIPELINE_BYTES_MAX]);
+    assert_eq!(server.poll_event(), None);
+    server.on_bytes(b"x");
+    assert_eq!(server.poll_event(), Some(Event::Gone));
+}
+
+#[test]
+fn what_follows_a_switch_is_no_http() {
+    let mut server = Server::new(LIMITS);
+    server
+        .on_bytes(b"GET /s/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nGET /");
+    assert!(matches!(server.poll_event(), Some(Event::Start(_))));
+    server.switch_protocols(HttpResponse::new(101).header("Upgrade", "x"));
+    assert_eq!(server.poll_event(), Some(Event::Body("GET /".into())));
+    server.push_body("raw".into());
+    assert_eq!(
+        take_output(&mut server),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nraw"
+    );
+    server.on_bytes(b"more");
+    assert_eq!(server.poll_event(), Some(Event::Body("more".into())));
+    server.end_response();
+    assert_eq!(take_output(&mut server), "");
+    assert!(server.is_finished());
 }

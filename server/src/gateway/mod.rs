@@ -1,24 +1,32 @@
 //! The JSON gateway: gRPC calls as POST requests below `/v3/`, as grpc-gateway makes them of etcd's services.
 //!
 //! ```text
-//!  HttpRequest -> begin -> method, its messages in protobuf -> the same services as any call's (crate::shard)
-//!  HttpResponse <- answer <- the messages and the status that they give
+//!  head -> begin -> method, metadata, timeout
+//!  body, in pieces -> Intake -> its messages in protobuf -> the same services as any call's (crate::shard)
+//!  answer, or stream_head, stream_line .., stream_end <- the messages and the status that they give
 //! ```
 //!
 //! Nothing here knows a method but the table of routes: what a message looks like is read from `proto::schema`, so a
-//! method that comes to be served is served here as well. The two exceptions are in [`is_finite`].
+//! method that comes to be served is served here as well.
 //!
-//! Pure functions of their arguments; a request is as large as `net::Limits` lets a body be. Requests are read in two
-//! steps because etcd's are ([`scan`], [`read`]), and clients see the errors of both. A request's field may be given by
-//! either of its names; the response has those of the `.proto` files.
+//! Pure functions of their arguments. Requests are read in two steps because etcd's are ([`scan`], [`read`]), and clients
+//! see the errors of both. A request's field may be given by either of its names; the response has those of the `.proto`
+//! files.
 //!
 //! Tested by tables, against the types of `proto`, and beside the real etcd in `tests/compat/gateway`.
 
 mod base64;
+mod fields;
+mod intake;
 mod read;
 mod routes;
 mod scan;
+mod text;
+pub(crate) mod websocket;
 mod write;
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use net::Metadata;
@@ -27,23 +35,26 @@ use net::http::{HttpRequest, HttpResponse, Method};
 
 use crate::errors;
 use crate::method::{self, METHODS, MethodNo, Shape};
-use scan::ScanError;
+pub(crate) use intake::Intake;
+pub use text::{Message, Requests, methods};
 
 /// Behind this prefix the gateway answers every path.
 const PREFIX: &str = "/v3/";
 /// An older name of it.
 const PREFIX_BETA: &str = "/v3beta/";
 
-/// Header fields that begin so become metadata.
-const METADATA_PREFIX: &str = "grpc-metadata-";
+/// What the machine must hand on before it is whole: requests of these paths have no bound but ours.
+pub(crate) const STREAMED_PREFIXES: &[&str] = &[PREFIX, PREFIX_BETA];
 
 /// A call that a request asks for.
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) method: MethodNo,
-    /// One, or of a streamed request any number.
-    pub(crate) messages: Vec<Bytes>,
     pub(crate) metadata: Metadata,
+    /// When the client gives up.
+    pub(crate) timeout: Option<Duration>,
+    /// Reads the messages out of the body.
+    pub(crate) intake: Intake,
 }
 
 /// Whether a path is the gateway's.
@@ -51,9 +62,9 @@ pub(crate) fn is_ours(path: &str) -> bool {
     path.starts_with(PREFIX) || path.starts_with(PREFIX_BETA)
 }
 
-/// Finds out what a request asks for, or answers it.
+/// Finds out by its head what a request asks for, or answers it.
 pub(crate) fn begin(request: &HttpRequest, message_len_max: usize) -> Result<Begun, HttpResponse> {
-    let path = request.path.as_str();
+    let path = unescaped(&request.path);
     let route = path
         .strip_prefix(PREFIX)
         .or_else(|| path.strip_prefix(PREFIX_BETA));
@@ -67,126 +78,138 @@ pub(crate) fn begin(request: &HttpRequest, message_len_max: usize) -> Result<Beg
     let (Some(method), Some(schema)) = (method::find(path), proto::schema::method(path)) else {
         return Err(refusal(&errors::unknown_path(path)));
     };
-    let messages = match METHODS[method].shape {
-        Shape::Unary | Shape::ServerStream => read_one(&request.body, schema.input),
-        Shape::BidiStream => read_all(&request.body, schema.input),
-    };
-    let messages = messages.map_err(|text| refusal(&Status::new(Code::InvalidArgument, text)))?;
-    if let Some(len) = messages
-        .iter()
-        .map(Bytes::len)
-        .find(|l| *l > message_len_max)
-    {
-        let text = format!("grpc: received message larger than max ({len} vs. {message_len_max})");
-        return Err(refusal(&Status::new(Code::ResourceExhausted, text)));
+    let timeout = fields::timeout(&request.headers).map_err(|status| refusal(&status))?;
+    let metadata = fields::metadata(&request.headers).map_err(|status| refusal(&status))?;
+    if timeout.is_some_and(|timeout| timeout < TIMEOUT_MIN) {
+        return Err(refusal(&timed_out()));
     }
+    let is_stream = METHODS[method].shape == Shape::BidiStream;
     Ok(Begun {
         method,
-        messages,
-        metadata: metadata(request),
+        metadata,
+        timeout,
+        intake: Intake::new(schema.input, is_stream, message_len_max),
     })
 }
 
-/// Whether a method's answers come to an end by themselves once its client has said all, and are few. Others would have
-/// to be sent while they are made, which plain HTTP responses here cannot yet.
-pub(crate) fn is_finite(method: MethodNo) -> bool {
-    METHODS[method].shape == Shape::Unary
-        || METHODS[method].path == "/etcdserverpb.Lease/LeaseKeepAlive"
+/// No call is over sooner.
+const TIMEOUT_MIN: Duration = Duration::from_micros(1);
+
+/// What a client hears whose time is over.
+pub(crate) fn timed_out() -> Status {
+    Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
 
-/// The first value of a body; an empty body is an empty message, and what follows the value does not count.
-fn read_one(body: &[u8], message_no: usize) -> Result<Vec<Bytes>, String> {
-    match scan::first_value(body) {
-        Err(ScanError::Empty) => Ok(vec![Bytes::new()]),
-        Err(error) => Err(error.to_string()),
-        Ok((value, _)) => Ok(vec![read_value(value, message_no)?]),
+/// A path without percent-encoding; one that is no valid encoding stays as it is, and leads nowhere.
+fn unescaped(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
     }
-}
-
-/// All values of a body.
-fn read_all(mut body: &[u8], message_no: usize) -> Result<Vec<Bytes>, String> {
-    let mut messages = Vec::new();
-    loop {
-        match scan::first_value(body) {
-            Err(ScanError::Empty) => return Ok(messages),
-            Err(error) => return Err(error.to_string()),
-            Ok((value, rest)) => {
-                messages.push(read_value(value, message_no)?);
-                body = rest;
-            }
+    let mut octets = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        if *first != b'%' {
+            octets.push(*first);
+            continue;
+        }
+        let Some((digits, tail)) = tail.split_first_chunk::<2>() else {
+            return Cow::Borrowed(path);
+        };
+        rest = tail;
+        match digits.map(|digit| char::from(digit).to_digit(16)) {
+            [Some(high), Some(low)] => octets.push((high << 4 | low) as u8),
+            _ => return Cow::Borrowed(path),
         }
     }
+    String::from_utf8(octets).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
-fn read_value(value: &[u8], message_no: usize) -> Result<Bytes, String> {
-    let read = read::message(value, message_no).map_err(|error| error.to_string())?;
-    Ok(read.into())
-}
-
-/// What of the header fields a service may see.
-fn metadata(request: &HttpRequest) -> Metadata {
-    let fields = request.headers.iter().filter_map(|(name, value)| {
-        let name = name.to_ascii_lowercase();
-        if name == b"authorization" {
-            return Some((name, value));
-        }
-        let own = name.strip_prefix(METADATA_PREFIX.as_bytes())?;
-        Some((own.to_vec(), value))
-    });
-    fields.collect()
-}
-
-/// The response to a call that has ended.
-pub(crate) fn answer(method: MethodNo, messages: &[Bytes], status: &Status) -> HttpResponse {
+/// The response to a unary call that has ended.
+pub(crate) fn answer(method: MethodNo, message: Option<&Bytes>, status: &Status) -> HttpResponse {
     if !status.is_ok() {
         return refusal(status);
     }
-    let output = proto::schema::method(METHODS[method].path).map(|schema| schema.output);
-    let written = output.map(|output| match METHODS[method].shape {
-        Shape::Unary => write_one(messages, output),
-        Shape::ServerStream | Shape::BidiStream => write_lines(messages, output),
-    });
-    match written {
-        Some(Ok(body)) => {
-            HttpResponse::json(200, body).header("Grpc-Metadata-Content-Type", "application/grpc")
-        }
-        _ => refusal(&Status::new(
-            Code::Internal,
-            "failed to marshal the response",
-        )),
-    }
-}
-
-fn write_one(messages: &[Bytes], output: usize) -> Result<Vec<u8>, write::NoMessage> {
-    let message = messages.first().ok_or(write::NoMessage)?;
-    let mut body = Vec::with_capacity(message.len() * 2);
-    write::message(message, output, &mut body)?;
-    Ok(body)
-}
-
-fn write_lines(messages: &[Bytes], output: usize) -> Result<Vec<u8>, write::NoMessage> {
     let mut body = Vec::new();
-    for message in messages {
-        body.extend_from_slice(b"{\"result\":");
-        write::message(message, output, &mut body)?;
-        body.extend_from_slice(b"}\n");
+    match message.map(|message| write_message(method, message, &mut body)) {
+        Some(Ok(())) => with_metadata(HttpResponse::json(200, body)),
+        _ => refusal(&unmarshalled()),
     }
-    Ok(body)
+}
+
+/// What every response carries behind which there is one of gRPC.
+fn with_metadata(response: HttpResponse) -> HttpResponse {
+    response.header("Grpc-Metadata-Content-Type", "application/grpc")
+}
+
+fn unmarshalled() -> Status {
+    Status::new(Code::Internal, "failed to marshal the response")
+}
+
+fn write_message(
+    method: MethodNo,
+    message: &[u8],
+    body: &mut Vec<u8>,
+) -> Result<(), write::NoMessage> {
+    let schema = proto::schema::method(METHODS[method].path).ok_or(write::NoMessage)?;
+    body.reserve(message.len() * 2);
+    write::message(message, schema.output, body)
+}
+
+/// The head of an answer that is a stream, with its first message.
+pub(crate) fn stream_head() -> HttpResponse {
+    with_metadata(HttpResponse::json(200, Bytes::new()))
+}
+
+/// One message of a stream.
+///
+/// # Errors
+/// The status to end it with.
+pub(crate) fn stream_line(method: MethodNo, message: &[u8]) -> Result<Bytes, Status> {
+    let mut line = b"{\"result\":".to_vec();
+    write_message(method, message, &mut line).map_err(|_| unmarshalled())?;
+    line.extend_from_slice(b"}\n");
+    Ok(line.into())
+}
+
+/// The head of a stream that has ended before its first message.
+pub(crate) fn stream_end_head(status: &Status) -> HttpResponse {
+    match status.is_ok() {
+        true => HttpResponse::new(200),
+        false => HttpResponse::json(http_status(status.code), Bytes::new()),
+    }
+}
+
+/// The last words of a stream.
+pub(crate) fn stream_end(status: &Status) -> Bytes {
+    if status.is_ok() {
+        return Bytes::new();
+    }
+    let mut line = b"{\"error\":".to_vec();
+    write_status(status, &mut line);
+    line.extend_from_slice(b"}\n");
+    line.into()
 }
 
 /// A status as the gateway shows it.
 pub(crate) fn refusal(status: &Status) -> HttpResponse {
-    let mut body = format!("{{\"code\":{}", status.code.as_str()).into_bytes();
-    if !status.message.is_empty() {
-        body.extend_from_slice(b",\"message\":");
-        write::write_text(&status.message, &mut body);
-    }
-    body.push(b'}');
+    let mut body = Vec::new();
+    write_status(status, &mut body);
     let response = HttpResponse::json(http_status(status.code), body);
     match status.code {
         Code::Unauthenticated => response.header("Www-Authenticate", status.message.as_bytes()),
         _ => response,
     }
+}
+
+fn write_status(status: &Status, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"code\":");
+    out.extend_from_slice(status.code.as_str().as_bytes());
+    if !status.message.is_empty() {
+        out.extend_from_slice(b",\"message\":");
+        write::write_text(&status.message, out);
+    }
+    out.push(b'}');
 }
 
 fn http_status(code: Code) -> u16 {
@@ -215,10 +238,15 @@ mod tests {
 
     const LEN_MAX: usize = 1000;
 
-    fn post(path: &str, body: &str) -> Result<Begun, (u16, String)> {
-        let mut request = HttpRequest::new(Method::Post, path);
-        request.body = Bytes::copy_from_slice(body.as_bytes());
-        begin(&request, LEN_MAX).map_err(shown)
+    /// What a request leads to, its body whole.
+    fn post(path: &str, body: &str) -> Result<(Begun, Vec<Bytes>), (u16, String)> {
+        let request = HttpRequest::new(Method::Post, path);
+        let mut begun = begin(&request, LEN_MAX).map_err(shown)?;
+        let mut messages = Vec::new();
+        let read = begun.intake.push(body.as_bytes(), &mut messages);
+        let read = read.and_then(|()| begun.intake.end(&mut messages));
+        read.map_err(|status| shown(refusal(&status)))?;
+        Ok((begun, messages))
     }
 
     fn shown(response: HttpResponse) -> (u16, String) {
@@ -228,20 +256,18 @@ mod tests {
 
     #[test]
     fn requests_lead_to_methods() {
-        let begun = post("/v3beta/kv/range", r#"{"key":"Zm9v"} rest"#).unwrap();
+        let (begun, messages) = post("/v3beta/kv/%72ange", r#"{"key":"Zm9v"} rest"#).unwrap();
         assert_eq!(METHODS[begun.method].name(), "Range");
-        let range = RangeRequest::decode(&begun.messages[0][..]).unwrap();
+        let range = RangeRequest::decode(&messages[0][..]).unwrap();
         assert_eq!(range.key, "foo");
         assert_eq!(
-            post("/v3/maintenance/status", " ").unwrap().messages,
+            post("/v3/maintenance/status", " ").unwrap().1,
             [Bytes::new()]
         );
-        let begun = post("/v3/lease/keepalive", "{\"ID\":1}\n{\"ID\":\"2\"}").unwrap();
-        let ids = begun.messages.iter();
+        let (_, messages) = post("/v3/lease/keepalive", "{\"ID\":1}\n{\"ID\":\"2\"}").unwrap();
+        let ids = messages.iter();
         let ids = ids.map(|m| LeaseKeepAliveRequest::decode(&m[..]).unwrap().id);
         assert_eq!(ids.collect::<Vec<_>>(), [1, 2]);
-        assert!(is_finite(begun.method));
-        assert!(!is_finite(post("/v3/watch", "{}").unwrap().method));
     }
 
     #[test]
@@ -277,34 +303,23 @@ mod tests {
     #[test]
     fn answers_of_a_stream_are_lines() {
         let method = method::find("/etcdserverpb.Lease/LeaseKeepAlive").unwrap();
-        let message = |id| {
-            Bytes::from(
-                LeaseKeepAliveResponse {
-                    id,
-                    ttl: 5,
-                    header: None,
-                }
-                .encode_to_vec(),
-            )
+        let message = LeaseKeepAliveResponse {
+            id: 1,
+            ttl: 5,
+            header: None,
         };
-        let response = answer(method, &[message(1), message(2)], &Status::OK);
+        let line = stream_line(method, &message.encode_to_vec()).unwrap();
+        assert_eq!(line, "{\"result\":{\"ID\":\"1\",\"TTL\":\"5\"}}\n");
+        let head = stream_head();
+        let metadata = head.headers.get_str("grpc-metadata-content-type");
+        assert_eq!((head.status, metadata), (200, Some("application/grpc")));
+        let status = timed_out();
+        assert_eq!(stream_end_head(&status).status, 504);
         assert_eq!(
-            response.headers.get_str("grpc-metadata-content-type"),
-            Some("application/grpc")
+            stream_end(&status),
+            "{\"error\":{\"code\":4,\"message\":\"context deadline exceeded\"}}\n"
         );
-        let expected = "{\"result\":{\"ID\":\"1\",\"TTL\":\"5\"}}\n{\"result\":{\"ID\":\"2\",\"TTL\":\"5\"}}\n";
-        assert_eq!(shown(response), (200, expected.to_owned()));
-    }
-
-    #[test]
-    fn metadata_is_what_was_meant_for_it() {
-        let mut request = HttpRequest::new(Method::Post, "/v3/kv/range");
-        request.headers.push("Authorization", "token");
-        request.headers.push("Grpc-Metadata-HasLeader", "true");
-        request.headers.push("Accept", "x");
-        let metadata = begin(&request, LEN_MAX).unwrap().metadata;
-        assert_eq!(metadata.get_str("authorization"), Some("token"));
-        assert_eq!(metadata.get_str("hasleader"), Some("true"));
-        assert_eq!(metadata.iter().count(), 2);
+        assert!(stream_end_head(&Status::OK).headers.is_empty());
+        assert!(stream_end(&Status::OK).is_empty());
     }
 }

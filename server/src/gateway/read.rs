@@ -458,7 +458,7 @@ mod tests {
 
     fn read(path: &str, text: &str) -> Result<Vec<u8>, String> {
         let (value, _) = scan::first_value(text.as_bytes()).unwrap();
-        message(value, input(path)).map_err(|error| error.to_string())
+        message(&value, input(path)).map_err(|error| error.to_string())
     }
 
     const RANGE: &str = "/etcdserverpb.KV/Range";
@@ -602,7 +602,7 @@ mod tests {
             #[test]
             fn text_is_judged(text in r#"[\[\]{}:,"\\a-c0-9eu.\- ]{0,40}|\{("(key|limit|kvs|compare|success)":("[A-Za-z0-9=]{0,6}"|[0-9.e-]{1,5}|\{\}|\[\{\}\]|null|true),?){0,4}\}"#) {
                 if let Ok((value, _)) = scan::first_value(text.as_bytes())
-                    && let Ok(bytes) = message(value, input(TXN))
+                    && let Ok(bytes) = message(&value, input(TXN))
                 {
                     prop_assert!(TxnRequest::decode(&bytes[..]).is_ok());
                 }

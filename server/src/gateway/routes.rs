@@ -9,6 +9,11 @@ pub(super) fn find(route: &str) -> Option<&'static str> {
         .map(|(_, method)| *method)
 }
 
+/// The methods that have a path, some of them more than once.
+pub(super) fn methods() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|(_, method)| *method)
+}
+
 /// Ascending by path.
 const ROUTES: &[(&str, &str)] = &[
     ("auth/authenticate", "/etcdserverpb.Auth/Authenticate"),

@@ -16,6 +16,7 @@ use super::MemberError;
 use super::files::Files;
 use super::resume::resume;
 use crate::config::Config;
+use crate::gateway::STREAMED_PREFIXES;
 use crate::identity::{Identity, initial_members};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -170,6 +171,7 @@ fn limits(config: &Config) -> Limits {
         message_bytes_max: config.received_message_bytes_max(),
         // As much in base64, and some room around it.
         http_body_bytes_max: config.received_message_bytes_max() / 3 * 4 + HTTP_BODY_ROOM_BYTES,
+        streamed_prefixes: STREAMED_PREFIXES,
         ping_interval_min: config.keepalive.client_interval_min,
         keepalive_interval: Some(config.keepalive.interval).filter(|i| !i.is_zero()),
         keepalive_timeout: config.keepalive.timeout,

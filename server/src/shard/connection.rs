@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use driver::Stream;
+use driver::{Stream, Task};
 use engine::watch::StreamNo;
 use net::grpc::{Code, Status};
 use net::http::{HttpRequest, HttpResponse};
 use net::{CallId, ServerEvent};
 
-use super::gateway_calls::GatewayCalls;
+use super::gateway_calls::{GatewayCalls, Overflow, Sending};
 use super::handshake::{self, Opened};
 use super::inbox::{End, Inbox, Requests};
 use super::open_calls::{Full, OpenCall, OpenCalls};
@@ -25,8 +25,8 @@ use super::stream::Gate;
 use super::wire::{self, Owner, Wire};
 use super::{Entrance, Role, Shard};
 use crate::errors::{self, FrontError};
-use crate::gateway;
-use crate::http::admit;
+use crate::gateway::{self, websocket};
+use crate::http::{Decoration, admit};
 use crate::logging::http_date;
 use crate::method::{self, METHODS, MethodNo, Served, Shape};
 use crate::services;
@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     inboxes: RefCell<HashMap<CallId, (MethodNo, Rc<Inbox>)>>,
     /// Of the calls that came by the JSON gateway.
     gateway: GatewayCalls,
+    /// The metadata of those whose request is not whole.
+    asking: RefCell<HashMap<CallId, net::Metadata>>,
     /// The Watch calls.
     watches: RefCell<HashMap<CallId, StreamNo>>,
 }
@@ -71,6 +73,7 @@ impl Connection {
             gates: RefCell::default(),
             inboxes: RefCell::default(),
             gateway: GatewayCalls::new(Rc::clone(&shard.gateway_held_len)),
+            asking: RefCell::default(),
             watches: RefCell::default(),
         });
         let _registration = shard.connections.insert(&connection);
@@ -92,38 +95,42 @@ impl Connection {
 
     /// Refuses what can be refused by its headers; the rest waits for its message.
     fn open_call(self: &Rc<Self>, id: CallId, path: &str, metadata: &net::Metadata) {
-        let refusal = match method::find(path) {
-            None => Some(errors::unknown_path(path)),
-            Some(number) => {
-                self.shard.metrics.rpc_started(number);
-                let refused = services::check_call(&self.shard, number, metadata).err();
-                if let Some(status) = &refused {
-                    self.shard
-                        .metrics
-                        .rpc_handled(number, status.code, Duration::ZERO);
-                } else if METHODS[number].served == Some(Served::Watch) {
-                    let reply = self.reply_to(id, number);
-                    let stream = services::watch::open(&self.shard, metadata, reply);
-                    self.watches.borrow_mut().insert(id, stream);
-                } else if METHODS[number].shape == Shape::BidiStream {
-                    self.start_stream(id, number);
-                } else {
-                    self.open.borrow_mut().open(id, number);
-                }
-                refused
-            }
+        let begun = match method::find(path) {
+            None => Err(errors::unknown_path(path)),
+            Some(number) => self.begin_call(id, number, metadata),
         };
-        if let Some(status) = refusal {
+        if let Err(status) = begun {
             self.finish(id, &status);
         }
     }
 
+    /// The same once its method is known.
+    fn begin_call(
+        self: &Rc<Self>,
+        id: CallId,
+        number: MethodNo,
+        metadata: &net::Metadata,
+    ) -> Result<(), Status> {
+        let metrics = &self.shard.metrics;
+        metrics.rpc_started(number);
+        if let Err(status) = services::check_call(&self.shard, number, metadata) {
+            metrics.rpc_handled(number, status.code, Duration::ZERO);
+            return Err(status);
+        }
+        if METHODS[number].served == Some(Served::Watch) {
+            let reply = self.reply_to(id, number);
+            let stream = services::watch::open(&self.shard, metadata, reply);
+            self.watches.borrow_mut().insert(id, stream);
+        } else if METHODS[number].shape == Shape::BidiStream {
+            self.start_stream(id, number);
+        } else {
+            self.open.borrow_mut().open(id, number);
+        }
+        Ok(())
+    }
+
     /// Answers a plain request, or has somebody do so.
     fn on_http(self: &Rc<Self>, id: CallId, request: HttpRequest) {
-        let is_client = self.role != Role::Peer && self.shard.config.grpc_gateway;
-        if is_client && gateway::is_ours(&request.path) {
-            return self.open_gateway_call(id, &request);
-        }
         let reply = HttpReply {
             connection: Rc::clone(self),
             id,
@@ -131,47 +138,163 @@ impl Connection {
         self.shard.ask_http(self.role, request, reply);
     }
 
-    /// A call that came as plain HTTP; from here on it is one like any other.
-    fn open_gateway_call(self: &Rc<Self>, id: CallId, request: &HttpRequest) {
+    // ---- calls by the JSON gateway
+
+    /// The head of a plain request whose body follows.
+    fn on_http_start(self: &Rc<Self>, id: CallId, request: HttpRequest) {
+        let is_client = self.role != Role::Peer && self.shard.config.grpc_gateway;
+        if !is_client || !gateway::is_ours(&request.path) {
+            return self.on_http(id, request);
+        }
         let access = services::http::access(&self.shard.config, self.role);
-        let date = http_date(SystemTime::now());
-        let decoration = match admit(request, access) {
+        let refuse = |decoration: Decoration, response| {
+            let date = http_date(SystemTime::now());
+            self.respond(id, decoration.finish(response, &date));
+        };
+        let decoration = match admit(&request, access) {
             Ok(decoration) => decoration,
-            Err((decoration, response)) => {
-                return self.respond(id, decoration.finish(response, &date));
+            Err((decoration, response)) => return refuse(decoration, response),
+        };
+        let message_len_max = self.shard.limits.message_bytes_max;
+        let (begun, is_websocket) = match websocket::upgrade(&request) {
+            None => (gateway::begin(&request, message_len_max), false),
+            Some(Err(response)) => return refuse(decoration, response),
+            Some(Ok(upgrade)) => {
+                self.wire
+                    .command(|machine| machine.switch_protocols(id, upgrade.response));
+                (gateway::begin(&upgrade.request, message_len_max), true)
             }
         };
-        let begun = match gateway::begin(request, self.shard.limits.message_bytes_max) {
+        let begun = match begun {
             Ok(begun) => begun,
-            Err(response) => return self.respond(id, decoration.finish(response, &date)),
-        };
-        let method = begun.method;
-        self.shard.metrics.rpc_started(method);
-        let checked = services::check_call(&self.shard, method, &begun.metadata);
-        let checked = checked.and_then(|()| match gateway::is_finite(method) {
-            true => Ok(()),
-            false => Err(errors::unknown_method(
-                METHODS[method].service(),
-                METHODS[method].name(),
-            )),
-        });
-        if let Err(status) = checked {
-            let metrics = &self.shard.metrics;
-            metrics.rpc_handled(method, status.code, Duration::ZERO);
-            let response = gateway::refusal(&status);
-            return self.respond(id, decoration.finish(response, &date));
-        }
-        self.gateway.open(id, method, decoration);
-        if METHODS[method].shape == Shape::BidiStream {
-            self.start_stream(id, method);
-            for message in begun.messages {
-                self.push_request(id, message);
+            Err(response) if is_websocket => {
+                let piece = websocket::frame(&response.body).into();
+                return self.send(
+                    id,
+                    Sending::Part {
+                        head: None,
+                        piece,
+                        is_end: true,
+                    },
+                );
             }
-            return self.end_inbox(id, End::HalfClosed);
+            Err(response) => return refuse(decoration, response),
+        };
+        let deadline = begun
+            .timeout
+            .map(|timeout| self.cut_off_later(id, timeout, gateway::timed_out()));
+        let method = begun.method;
+        self.gateway
+            .open(id, method, decoration, begun.intake, deadline);
+        if is_websocket {
+            self.gateway.switch(id);
         }
-        let payload = begun.messages.into_iter().next();
-        self.start_call(id, OpenCall { method, payload });
+        if METHODS[method].shape == Shape::BidiStream {
+            if let Err(status) = self.begin_call(id, method, &begun.metadata) {
+                self.finish(id, &status);
+            }
+        } else {
+            // Its call is made when its message is here.
+            self.asking.borrow_mut().insert(id, begun.metadata);
+        }
     }
+
+    /// Some of the body of a request, or its end.
+    fn on_http_body(self: &Rc<Self>, id: CallId, octets: Option<&[u8]>) {
+        let Some(taken) = self.gateway.take_body(id, octets) else {
+            return;
+        };
+        if !taken.answer.is_empty() {
+            self.wire
+                .command(|machine| machine.push_body(id, taken.answer.into()));
+        }
+        if taken.is_closed {
+            self.gateway.take(id);
+            self.wire.command(|machine| machine.end_response(id));
+            return self.drop_call(id);
+        }
+        let begin = || self.cut_off_later(id, self.shard.limits.http_request_timeout, stalled());
+        self.gateway
+            .watch_stall(id, taken.is_mid_value.then_some(begin));
+        let asking = match octets {
+            None => self.asking.borrow_mut().remove(&id),
+            Some(_) => None,
+        };
+        let mut result = taken.result;
+        if let (Some(metadata), Ok(()), Some((method, _))) =
+            (asking, &result, self.gateway.request(id))
+        {
+            result = self.begin_call(id, method, &metadata);
+        }
+        if result.is_ok() {
+            for message in taken.messages {
+                self.on_message(id, message);
+            }
+        }
+        if let Err(status) = result {
+            return self.cut_off(id, &status);
+        }
+        let is_over = self.gateway.request(id).is_some_and(|(_, is_over)| is_over);
+        let is_stream = self.inboxes.borrow().contains_key(&id);
+        if octets.is_none() || (is_over && is_stream) {
+            self.half_close(id);
+        }
+    }
+
+    /// Ends a call of the gateway after a time, unless the task that is returned goes before.
+    fn cut_off_later(self: &Rc<Self>, id: CallId, wait: Duration, status: Status) -> Task<()> {
+        let connection = Rc::downgrade(self);
+        driver::spawn(async move {
+            driver::sleep(wait).await;
+            if let Some(connection) = connection.upgrade() {
+                connection.cut_off(id, &status);
+            }
+        })
+    }
+
+    /// Ends a call of the gateway whatever its service does.
+    fn cut_off(&self, id: CallId, status: &Status) {
+        if let Some(sending) = self.gateway.finish(id, status) {
+            self.send(id, sending);
+            self.drop_call(id);
+        }
+    }
+
+    /// Does with a message what became of it at the gateway.
+    fn send_by_gateway(self: &Rc<Self>, id: CallId, sending: Result<Sending, Overflow>) {
+        let sent = sending.and_then(|sending| {
+            self.send(id, sending);
+            let queued_len = self.wire.look(|machine| machine.queued_len(id));
+            self.gateway.note_queued(id, queued_len)
+        });
+        if sent == Err(Overflow) {
+            // Not at once: whoever sends is in the middle of something.
+            let cut_off = self.cut_off_later(id, Duration::ZERO, Overflow::status());
+            cut_off.detach();
+        }
+    }
+
+    fn send(&self, id: CallId, sending: Sending) {
+        self.wire.command(|machine| match sending {
+            Sending::Nothing => {}
+            Sending::Whole(response) => machine.respond(id, response),
+            Sending::Part {
+                head,
+                piece,
+                is_end,
+            } => {
+                if let Some(head) = head {
+                    machine.start_response(id, head);
+                }
+                machine.push_body(id, piece);
+                if is_end {
+                    machine.end_response(id);
+                }
+            }
+        });
+    }
+
+    // ---- streams and messages
 
     /// A call whose messages are served as they come.
     fn start_stream(self: &Rc<Self>, id: CallId, method: MethodNo) {
@@ -213,6 +336,24 @@ impl Connection {
             metrics.rpc_handled(method, status.code, Duration::ZERO);
             self.finish(id, &status);
         }
+    }
+
+    /// The client has said all.
+    fn half_close(self: &Rc<Self>, id: CallId) {
+        let call = self.open.borrow_mut().take(id);
+        match call {
+            Some(call) => self.start_call(id, call),
+            None => self.end_inbox(id, End::HalfClosed),
+        }
+    }
+
+    /// Nobody waits for a call any more.
+    fn drop_call(&self, id: CallId) {
+        self.open.borrow_mut().take(id);
+        self.asking.borrow_mut().remove(&id);
+        self.end_inbox(id, End::Gone);
+        self.end_gate(id);
+        self.end_watch(id);
     }
 
     fn start_call(self: &Rc<Self>, id: CallId, call: OpenCall) {
@@ -261,17 +402,19 @@ impl Connection {
     // ---- responses
 
     /// Queues a whole message.
-    pub(super) fn send_message(&self, reply: &ReplyTo, message: Bytes) {
+    pub(super) fn send_message(self: &Rc<Self>, reply: &ReplyTo, message: Bytes) {
         self.shard.metrics.rpc_sent(reply.method, message.len());
-        if !self.gateway.push_message(reply.call, &message) {
-            self.wire
-                .command(|machine| machine.send_message(reply.call, message));
+        match self.gateway.push_message(reply.call, &message) {
+            Some(sending) => self.send_by_gateway(reply.call, sending),
+            None => self
+                .wire
+                .command(|machine| machine.send_message(reply.call, message)),
         }
     }
 
     /// The client of a paused call may go on.
     pub(super) fn resume(&self, call: CallId) {
-        self.wire.command(|machine| machine.resume(call));
+        self.wire.command_input(|machine| machine.resume(call));
     }
 
     pub(super) fn remove_inbox(&self, call: CallId) {
@@ -285,17 +428,20 @@ impl Connection {
     }
 
     /// Queues the beginning of a message.
-    pub(super) fn start_message(&self, reply: &ReplyTo, len: usize) {
+    pub(super) fn start_message(self: &Rc<Self>, reply: &ReplyTo, len: usize) {
         self.shard.metrics.rpc_sent(reply.method, len);
-        if !self.gateway.start_message(reply.call, len) {
-            self.wire
-                .command(|machine| machine.start_message(reply.call, len));
+        match self.gateway.start_message(reply.call, len) {
+            Some(sending) => self.send_by_gateway(reply.call, sending),
+            None => self
+                .wire
+                .command(|machine| machine.start_message(reply.call, len)),
         }
     }
 
-    pub(super) fn push_piece(&self, call: CallId, piece: Bytes) {
-        if !self.gateway.push_piece(call, &piece) {
-            self.wire.command(|machine| machine.push_piece(call, piece));
+    pub(super) fn push_piece(self: &Rc<Self>, call: CallId, piece: Bytes) {
+        match self.gateway.push_piece(call, &piece) {
+            Some(sending) => self.send_by_gateway(call, Ok(sending)),
+            None => self.wire.command(|machine| machine.push_piece(call, piece)),
         }
     }
 
@@ -312,14 +458,10 @@ impl Connection {
 
     /// Ends a call after its messages.
     pub(super) fn finish(&self, call: CallId, status: &Status) {
-        if self.gateway.has(call) {
-            let date = http_date(SystemTime::now());
-            if let Some(response) = self.gateway.finish(call, status, &date) {
-                self.respond(call, response);
-            }
-            return;
+        match self.gateway.finish(call, status) {
+            Some(sending) => self.send(call, sending),
+            None => self.wire.command(|machine| machine.finish(call, status)),
         }
-        self.wire.command(|machine| machine.finish(call, status));
     }
 
     /// Answers a plain HTTP request.
@@ -350,6 +492,14 @@ impl Connection {
     }
 }
 
+/// What a client hears that began a message and does not go on.
+fn stalled() -> Status {
+    Status::new(
+        Code::DeadlineExceeded,
+        "etcore: the rest of the request does not come",
+    )
+}
+
 impl Owner for Connection {
     fn wire(&self) -> &Wire {
         &self.wire
@@ -365,25 +515,26 @@ impl Owner for Connection {
             ServerEvent::Message { id, payload } => {
                 self.on_message(id, payload);
             }
-            ServerEvent::HalfClose { id } => {
-                let call = self.open.borrow_mut().take(id);
-                match call {
-                    Some(call) => self.start_call(id, call),
-                    None => self.end_inbox(id, End::HalfClosed),
-                }
-            }
+            ServerEvent::HalfClose { id } => match self.gateway.has(id) {
+                true => self.on_http_body(id, None),
+                false => self.half_close(id),
+            },
             ServerEvent::Cancelled { id } => {
-                self.open.borrow_mut().take(id);
                 self.gateway.take(id);
-                self.end_inbox(id, End::Gone);
-                self.end_gate(id);
-                self.end_watch(id);
+                self.drop_call(id);
             }
             ServerEvent::Http { id, request } => self.on_http(id, request),
-            ServerEvent::Writable { id } => match self.watch_of(id) {
-                Some(stream) => self.shard.watches.on_writable(stream),
-                None => self.open_gate(id),
-            },
+            ServerEvent::HttpStart { id, request } => self.on_http_start(id, request),
+            ServerEvent::HttpBody { id, octets } => self.on_http_body(id, Some(&octets)),
+            ServerEvent::Writable { id } => {
+                if self.gateway.has(id) {
+                    self.send_by_gateway(id, Ok(Sending::Nothing));
+                }
+                match self.watch_of(id) {
+                    Some(stream) => self.shard.watches.on_writable(stream),
+                    None => self.open_gate(id),
+                }
+            }
         }
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Wire {
     /// What encrypts the octets on the socket; its handshake is done.
     tls: Option<RefCell<Box<TlsSession>>>,
     writer: Notify,
+    /// Who reads may wait until a paused call goes on.
+    reader: Notify,
     timer: Notify,
     /// What the time task waits for; `None`: for nothing but the others.
     armed: Cell<Option<Duration>>,
@@ -78,6 +80,7 @@ impl Wire {
             write_timeout: limits.unread_timeout,
             machine: RefCell::new(ServerConnection::new(limits, driver::now())),
             writer: Notify::new(),
+            reader: Notify::new(),
             timer: Notify::new(),
             armed: Cell::new(None),
             writing_since: Cell::new(None),
@@ -91,6 +94,12 @@ impl Wire {
     pub(super) fn command(&self, act: impl FnOnce(&mut ServerConnection)) {
         act(&mut self.machine.borrow_mut());
         self.writer.notify();
+    }
+
+    /// The same where the machine may want input again.
+    pub(super) fn command_input(&self, act: impl FnOnce(&mut ServerConnection)) {
+        self.command(act);
+        self.reader.notify();
     }
 
     /// Looks at the machine.
@@ -188,6 +197,10 @@ async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>, first: Vec<u8>) {
     let mut buffer = Vec::with_capacity(SHORT_READ_SIZE_BYTES);
     let mut short_count = 0;
     loop {
+        while !wire.look(ServerConnection::wants_input) {
+            wire.reader.notified().await;
+            take_events(&owner, driver::now(), None).await;
+        }
         let len = buffer.len();
         buffer.clear();
         short_count = match len < SHORT_READ_SIZE_BYTES {

@@ -180,8 +180,66 @@ impl GrpcServer {
         let Some(stream) = self.h2.streams.get_mut(key) else {
             return;
         };
-        if let Kind::Http { is_head } = stream.ext.kind {
+        if let Kind::Http { is_head }
+        | Kind::HttpStream {
+            is_head,
+            is_answered: false,
+        } = stream.ext.kind
+        {
             self.send_response(key, response, is_head);
+        }
+    }
+
+    pub(crate) fn start_response(&mut self, id: CallId, response: HttpResponse) {
+        let key = Key::from(id);
+        let Some(stream) = self.h2.streams.get_mut(key) else {
+            return;
+        };
+        let Kind::HttpStream {
+            is_answered: is_answered @ false,
+            ..
+        } = &mut stream.ext.kind
+        else {
+            return;
+        };
+        *is_answered = true;
+        self.h2
+            .send_head(key, |push| request::push_streamed_response(&response, push));
+        self.push_body(id, response.body);
+    }
+
+    pub(crate) fn push_body(&mut self, id: CallId, piece: Bytes) {
+        let key = Key::from(id);
+        let Some(stream) = self.h2.streams.get(key) else {
+            return;
+        };
+        let Kind::HttpStream {
+            is_answered: true,
+            is_head,
+        } = stream.ext.kind
+        else {
+            return;
+        };
+        if is_head {
+            return;
+        }
+        if self.h2.queued_len() > self.limits.output_overrun_bytes_max {
+            return self.give_up(key);
+        }
+        self.h2.send_data(key, None, piece, true);
+    }
+
+    pub(crate) fn end_response(&mut self, id: CallId) {
+        let key = Key::from(id);
+        let Some(stream) = self.h2.streams.get_mut(key) else {
+            return;
+        };
+        if let Kind::HttpStream {
+            is_answered: true, ..
+        } = stream.ext.kind
+        {
+            stream.ext.kind = Kind::Finished;
+            self.h2.send_end(key, |_| {});
         }
     }
 

@@ -1,7 +1,7 @@
 //! The server's side of gRPC over one HTTP/2 connection, and plain HTTP beside it.
 //!
 //! A request is a call if its content type begins with `application/grpc`; every other one is gathered whole and given
-//! on as [`ServerEvent::Http`]. What is wrong with a call is answered here, as grpc-go answers it, and the layer above
+//! on as [`ServerEvent::Http`], or in pieces if [`Limits::streamed_prefixes`] say so. What is wrong with a call is answered here, as grpc-go answers it, and the layer above
 //! never hears of it; once it has heard of a call it hears of its end, unless it ended it itself.
 
 mod answers;
@@ -40,6 +40,12 @@ enum Kind {
     Http {
         is_head: bool,
     },
+    /// The layer above has its head; the body is handed on as it comes.
+    HttpStream {
+        is_head: bool,
+        /// So is the answer.
+        is_answered: bool,
+    },
 }
 
 /// One stream.
@@ -60,7 +66,10 @@ pub(crate) struct Call {
 impl Call {
     /// Whether the layer above waits for its end.
     fn is_live(&self) -> bool {
-        matches!(self.kind, Kind::Grpc | Kind::Http { .. })
+        matches!(
+            self.kind,
+            Kind::Grpc | Kind::Http { .. } | Kind::HttpStream { .. }
+        )
     }
 }
 
@@ -233,6 +242,23 @@ impl GrpcServer {
                 timeout,
             } => self.on_call(key, path, metadata, timeout, is_end),
             Opening::Refused { http, status } => self.refuse(key, http, &status),
+            Opening::Http(parts) if self.is_streamed(parts.path()) => {
+                let is_head = parts.is_head();
+                let is_answered = false;
+                self.set_kind(
+                    key,
+                    Kind::HttpStream {
+                        is_head,
+                        is_answered,
+                    },
+                );
+                let id = CallId::from(key);
+                let request = parts.into_request();
+                self.push_event(ServerEvent::HttpStart { id, request });
+                if is_end {
+                    self.on_end(key);
+                }
+            }
             Opening::Http(parts) => {
                 if !self.h2.hold(key, parts.head_len()) {
                     self.h2.reset(key, ErrorCode::ENHANCE_YOUR_CALM);
@@ -245,6 +271,11 @@ impl GrpcServer {
             }
             Opening::BadHttp(response) => self.send_response(key, response, false),
         }
+    }
+
+    fn is_streamed(&self, path: &str) -> bool {
+        let mut prefixes = self.limits.streamed_prefixes.iter();
+        prefixes.any(|prefix| path.starts_with(prefix))
     }
 
     fn on_call(
@@ -300,7 +331,14 @@ impl GrpcServer {
                 parts.body.extend_from_slice(octets);
                 self.h2.reopen_window(key, octets.len());
             }
-            Kind::Finished | Kind::Http { .. } => self.h2.release(key, octets.len()),
+            Kind::HttpStream { .. } if !octets.is_empty() => {
+                let octets = Bytes::copy_from_slice(octets);
+                let id = CallId::from(key);
+                self.push_event(ServerEvent::HttpBody { id, octets });
+            }
+            Kind::Finished | Kind::Http { .. } | Kind::HttpStream { .. } => {
+                self.h2.release(key, octets.len());
+            }
         }
         if is_end {
             self.on_end(key);
@@ -354,6 +392,10 @@ impl GrpcServer {
                 let request = parts.into_request();
                 self.push_event(ServerEvent::Http { id, request });
             }
+            kind @ Kind::HttpStream { .. } => {
+                stream.ext.kind = kind;
+                self.push_event(ServerEvent::HalfClose { id });
+            }
             kind => stream.ext.kind = kind,
         }
     }
@@ -385,7 +427,7 @@ impl GrpcServer {
         loop {
             if let Some(key) = self.h2.poll_low() {
                 let stream = self.h2.streams.get(key);
-                if stream.is_some_and(|stream| matches!(stream.ext.kind, Kind::Grpc)) {
+                if stream.is_some_and(|stream| stream.ext.is_live()) {
                     let id = CallId::from(key);
                     return Some(ServerEvent::Writable { id });
                 }
@@ -414,6 +456,9 @@ impl GrpcServer {
         match event {
             ServerEvent::Message { id, payload } => {
                 self.on_message_taken(Key::from(*id), payload.len() + PREFIX_LEN);
+            }
+            ServerEvent::HttpBody { id, octets } => {
+                self.on_message_taken(Key::from(*id), octets.len());
             }
             ServerEvent::Http { id, .. } => self.h2.forget_held(Key::from(*id), usize::MAX),
             _ => {}
@@ -460,7 +505,10 @@ fn event_len(event: &ServerEvent) -> usize {
     let more = match event {
         ServerEvent::Call { path, metadata, .. } => path.len() + metadata.records_len(),
         ServerEvent::Message { payload, .. } => payload.len(),
-        ServerEvent::Http { request, .. } => request.memory_len(),
+        ServerEvent::Http { request, .. } | ServerEvent::HttpStart { request, .. } => {
+            request.memory_len()
+        }
+        ServerEvent::HttpBody { octets, .. } => octets.len(),
         _ => 0,
     };
     size_of::<ServerEvent>() + more
