@@ -12,6 +12,7 @@ pub mod lease;
 pub mod membership;
 pub mod mvcc;
 pub mod node;
+pub mod peer;
 pub mod random;
 pub mod snap;
 pub mod state;

@@ -13,7 +13,7 @@
 //! - A target is a function of its bytes: no clock, no file, no thread, so that an input replays.
 //! - What it allocates stays below [`Target::memory_bytes_max`], which both runners enforce in the allocator.
 //!
-//! `cargo xtask fuzz` builds and runs them. Left out: messages of peers to raft (no peer is served yet) and the rules of
+//! `cargo xtask fuzz` builds and runs them. Left out: what raft makes of the messages of peers, and the rules of
 //! `driver::faults` (tests only).
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod h2_server;
 mod hpack;
 mod http1;
 mod input;
+mod peer;
 mod planted;
 mod protobuf;
 mod service;
@@ -75,6 +76,7 @@ pub static TARGETS: &[Target] = &[
     target("hpack", hpack::run, 4 * KIB, MIB),
     target("http1_client", http1::run_client, 8 * KIB, MIB),
     target("http1_server", http1::run_server, 8 * KIB, MIB),
+    target("peer", peer::run, 4 * KIB, MIB),
     target("protobuf", protobuf::run, 8 * KIB, 8 * MIB),
     target("snap", snap::run, 4 * KIB, MIB),
     target("wal", wal::run, 16 * KIB, 8 * MIB),

@@ -194,9 +194,42 @@ impl Consensus {
         let Some(message) = message::from_peer(message) else {
             return;
         };
+        if self.contradicts_log(&message) {
+            return;
+        }
         // Every error of `step` for a network message means "ignored": unknown peer, no leader, stale term.
         let _ = self.raw.step(message);
         self.redraw_timeout();
+    }
+
+    /// Input: what was sent to this member got lost, or cannot be sent. A leader sends less until it hears of it again.
+    pub fn on_unreachable(&mut self, id: u64) {
+        self.raw.report_unreachable(id);
+    }
+
+    /// True for what can only come of a lost log, here or there, or of a peer that means ill: raft would end the process.
+    /// Passing over it is safe, as it is to lose a message.
+    fn contradicts_log(&self, message: &eraftpb::Message) -> bool {
+        use eraftpb::MessageType as Kind;
+        let log = &self.raw.raft.raft_log;
+        match message.get_msg_type() {
+            // A leader tells a follower no commit that this one has not acknowledged.
+            Kind::MsgHeartbeat => message.commit > log.last_index(),
+            // Nobody acknowledges what was not sent.
+            Kind::MsgAppendResponse => message.index > log.last_index(),
+            Kind::MsgAppend => {
+                let committed = log.committed;
+                let is_other = |(index, term): (u64, u64)| {
+                    index <= committed && log.term(index).is_ok_and(|own| own != term)
+                };
+                let mut entries = message.get_entries().iter().map(|e| (e.index, e.term));
+                // Terms never fall, so what stands behind the commit is no older than what is committed.
+                let is_older = message.index >= committed
+                    && log.term(committed).is_ok_and(|own| message.log_term < own);
+                is_older || entries.any(is_other)
+            }
+            _ => false,
+        }
     }
 
     /// Command: starts a read-index round; its end arrives in [`Ready::read_states`].

@@ -245,3 +245,63 @@ fn messages_that_the_crate_cannot_bear_are_dropped() {
     }
     assert!(raft.leadership().is_leader);
 }
+
+/// Each of these would end the process inside the crate.
+#[test]
+fn what_contradicts_the_committed_log_is_passed_over() {
+    let mut cluster = Cluster::new(3, 5);
+    let leader = cluster.tick_until_leader();
+    let (leader_id, follower) = (leader as u64 + 1, (leader + 1) % 3);
+    cluster.members[leader]
+        .propose(vec![request("a"), request("b")])
+        .expect("leads");
+    cluster.settle();
+    let follower_id = follower as u64 + 1;
+    let follower = &mut cluster.members[follower];
+    let (term, commit, last) = (
+        follower.term(),
+        follower.commit_index(),
+        follower.last_index(),
+    );
+    assert_eq!((commit, last), (3, 3));
+    let message = |kind| raftpb::Message {
+        r#type: Some(kind),
+        to: Some(follower_id),
+        from: Some(leader_id),
+        term: Some(term),
+        ..raftpb::Message::default()
+    };
+    let entry = |index, term| raftpb::Entry {
+        index: Some(index),
+        term: Some(term),
+        ..raftpb::Entry::default()
+    };
+    let heartbeat = raftpb::Message {
+        commit: Some(last + 1),
+        ..message(8)
+    };
+    let other_history = raftpb::Message {
+        term: Some(term + 1),
+        index: Some(1),
+        log_term: Some(term),
+        entries: vec![entry(2, term + 1)],
+        ..message(3)
+    };
+    let older = raftpb::Message {
+        index: Some(last),
+        ..message(3)
+    };
+    for unsound in [heartbeat, other_history, older] {
+        follower.on_message(unsound);
+    }
+    assert_eq!(follower.commit_index(), commit);
+    assert_eq!(follower.last_index(), last);
+    cluster.members[leader].on_message(raftpb::Message {
+        to: Some(leader_id),
+        from: Some(follower_id),
+        index: Some(last + 9),
+        ..message(4)
+    });
+    cluster.settle();
+    assert_eq!(cluster.members[leader].commit_index(), commit);
+}

@@ -222,9 +222,7 @@ impl Node {
             .consensus
             .commit_index()
             .saturating_sub(self.applied_index);
-        let is_full = self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX;
-        let is_behind = self.state.tail_bytes() > TAIL_BYTES_MAX;
-        if lag > APPLY_LAG_ENTRY_COUNT_MAX || is_full || is_behind {
+        if lag > APPLY_LAG_ENTRY_COUNT_MAX || self.is_congested() {
             return Err(ProposeError::TooManyRequests);
         }
         let has_no_space = self.wal.health() == Health::ClaimFailed
@@ -277,6 +275,11 @@ impl Node {
         self.now = self.now.max(now);
     }
 
+    /// True if this member alone is the quorum.
+    pub fn is_sole_voter(&self) -> bool {
+        self.consensus.is_sole_voter()
+    }
+
     /// Input: one tick (the heartbeat interval) passed; `now` is a monotonic clock.
     pub fn on_tick(&mut self, now: Duration) {
         self.now = now;
@@ -300,6 +303,18 @@ impl Node {
     /// Input: a peer's message. What makes no sense here is dropped, as raft does.
     pub fn on_message(&mut self, message: raftpb::Message) {
         self.consensus.on_message(message);
+    }
+
+    /// Input: a message to this member got lost, or it cannot be reached.
+    pub fn on_unreachable(&mut self, member_id: u64) {
+        self.consensus.on_unreachable(member_id);
+    }
+
+    /// True while so much waits to be applied, or to reach the store, that peers' entries must wait in their stream. A
+    /// leader refuses proposals then; a follower must take what it is sent, so it reads later.
+    pub fn is_congested(&self) -> bool {
+        self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX
+            || self.state.tail_bytes() > TAIL_BYTES_MAX
     }
 
     /// Input: the disk work with this ticket ended.

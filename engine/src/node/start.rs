@@ -88,6 +88,21 @@ impl Node {
         Node::start(options, wal, from)
     }
 
+    /// Starts as a new member of a cluster that runs: with a store and a log without anything, waiting to be sent all.
+    ///
+    /// # Errors
+    /// None that an empty log can cause.
+    pub fn join(options: NodeOptions, wal: Wal, store: Store) -> Result<Node, StartError> {
+        let from = From {
+            replay: Replay::of_nothing(&options, store),
+            hard_state: raftpb::HardState::default(),
+            offset: Position::default(),
+            snapshot: Position::default(),
+            entries: Vec::new(),
+        };
+        Node::start(options, wal, from)
+    }
+
     /// Goes on as `plan` says: the store holds the state at the plan's `applied`, `entries` are what the plan takes of the
     /// log. While the store is read, `progress` is told now and then how many pairs were.
     ///
