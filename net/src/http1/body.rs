@@ -50,8 +50,13 @@ impl BodyReader {
         }
     }
 
-    /// What has come of the body since the last time, and whether that is its end.
-    pub(super) fn read_piece(&mut self, input: &mut BytesMut) -> Result<(Bytes, bool), BodyError> {
+    /// What has come of the body since the last time, and whether it is whole with that. For bodies that are not gathered,
+    /// so there is no limit to them.
+    pub(super) fn read_piece(
+        &mut self,
+        input: &mut BytesMut,
+        is_eof: bool,
+    ) -> Result<(Bytes, bool), BodyError> {
         match self {
             Self::Length(left) => {
                 let piece = input.split_to(input.len().min(*left)).freeze();
@@ -62,7 +67,7 @@ impl BodyReader {
                 Some(rest) => (rest, true),
                 None => (chunks.body.split().freeze(), false),
             }),
-            Self::UntilEof => Ok((input.split().freeze(), false)),
+            Self::UntilEof => Ok((input.split().freeze(), is_eof)),
         }
     }
 

@@ -122,36 +122,11 @@ impl Client {
     }
 
     fn send(&mut self, request: HttpRequest) {
-        self.output.push(self.request_head(&request));
+        self.output.push(request_head(&self.authority, &request));
         self.output.push(request.body);
         self.state = State::Head {
             method: request.method,
         };
-    }
-
-    fn request_head(&self, request: &HttpRequest) -> Vec<u8> {
-        let method = request.method.as_str();
-        let mut out = format!("{method} {} HTTP/1.1\r\n", request.target()).into_bytes();
-        if !request.headers.contains("host") {
-            push_field(&mut out, b"Host", self.authority.as_bytes());
-        }
-        for (name, value) in request
-            .headers
-            .iter()
-            .filter(|(name, _)| !is_framing_field(name))
-        {
-            push_field(&mut out, name, value);
-        }
-        let is_bodiless = matches!(request.method, Method::Get | Method::Head | Method::Delete);
-        if !request.body.is_empty() || !is_bodiless {
-            push_field(
-                &mut out,
-                b"Content-Length",
-                request.body.len().to_string().as_bytes(),
-            );
-        }
-        out.extend_from_slice(b"\r\n");
-        out
     }
 
     fn advance(&mut self) {
@@ -254,4 +229,29 @@ impl Client {
         self.events
             .extend(std::iter::repeat_n(ClientEvent::Failed(error), unanswered));
     }
+}
+
+pub(super) fn request_head(authority: &str, request: &HttpRequest) -> Vec<u8> {
+    let method = request.method.as_str();
+    let mut out = format!("{method} {} HTTP/1.1\r\n", request.target()).into_bytes();
+    if !request.headers.contains("host") {
+        push_field(&mut out, b"Host", authority.as_bytes());
+    }
+    for (name, value) in request
+        .headers
+        .iter()
+        .filter(|(name, _)| !is_framing_field(name))
+    {
+        push_field(&mut out, name, value);
+    }
+    let is_bodiless = matches!(request.method, Method::Get | Method::Head | Method::Delete);
+    if !request.body.is_empty() || !is_bodiless {
+        push_field(
+            &mut out,
+            b"Content-Length",
+            request.body.len().to_string().as_bytes(),
+        );
+    }
+    out.extend_from_slice(b"\r\n");
+    out
 }

@@ -1,5 +1,5 @@
 //! HTTP/1.1 (RFC 9112) as sans-io state machines, one per connection: a server for `/metrics`, `/health`, the JSON gateway
-//! and the peer routes, and a client for tests and peers.
+//! and the peer routes, a client for tests and peers, and a [`Download`] for responses without an end.
 //!
 //! ```text
 //!  on_bytes --> head (httparse) --> framing --> body --> poll_event: Request
@@ -18,11 +18,13 @@
 //!   [`Server::wants_input`], and by looking at [`Server::output_len`].
 //! - No clock: `Date` is sent only if the caller gives it. Time-outs are the caller's, by [`Server::is_idle`].
 //!
-//! Refusals have the bytes of Go's `net/http`. Left out: trailers (read, bounded and dropped), streams of a client.
+//! Refusals have the bytes of Go's `net/http`. A body without an end is the connection's rest:
+//! [`Server::into_body`], read by a `Download`. Left out: trailers (read, bounded and dropped), streamed requests of a client.
 //! Tested by scripts of bytes, fed whole and octet by octet, by client against server, and by noise.
 
 mod body;
 mod client;
+mod download;
 mod head;
 mod output;
 mod server;
@@ -32,6 +34,7 @@ mod streamed;
 mod tests;
 
 pub use client::{Client, ClientError, ClientEvent};
+pub use download::{Download, DownloadEvent};
 pub use server::{Event, Server};
 
 /// Bytes of later requests kept while one is being answered, and bytes of answers kept before reading the next request.

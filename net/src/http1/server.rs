@@ -238,6 +238,31 @@ impl Server {
         }
     }
 
+    /// Command: answers the request handed out last by a body that ends with the connection (RFC 9112 §6.3, 8), which is
+    /// the caller's from here on. Returns what is to be sent before that body.
+    pub fn into_body(mut self, response: &HttpResponse) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.output.take(&mut out, usize::MAX);
+        out.extend_from_slice(
+            format!(
+                "HTTP/1.1 {} {}\r\n",
+                response.status,
+                reason(response.status)
+            )
+            .as_bytes(),
+        );
+        for (name, value) in response
+            .headers
+            .iter()
+            .filter(|(name, _)| !is_framing_field(name))
+        {
+            push_field(&mut out, name, value);
+        }
+        push_field(&mut out, b"Connection", b"close");
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
     /// Command: no further requests. One in progress is read, answered and sent first.
     pub fn shut_down(&mut self) {
         self.is_last = true;

@@ -69,7 +69,7 @@ impl Exchange {
         let Some(reader) = &mut self.reader else {
             return Ok(None);
         };
-        let (piece, is_end) = reader.read_piece(input)?;
+        let (piece, is_end) = reader.read_piece(input, false)?;
         if is_end {
             self.reader = None;
         }
@@ -146,7 +146,7 @@ impl Drain {
 
     /// Whether its end is here.
     pub(super) fn read(&mut self, input: &mut BytesMut) -> Result<bool, BodyError> {
-        let (piece, is_end) = self.reader.read_piece(input)?;
+        let (piece, is_end) = self.reader.read_piece(input, false)?;
         self.left = self.left.saturating_sub(piece.len());
         Ok(is_end)
     }
