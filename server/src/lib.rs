@@ -10,6 +10,7 @@ pub mod logging;
 pub mod member;
 pub mod method;
 pub mod metrics;
+mod peer;
 mod services;
 mod shard;
 pub mod storage;

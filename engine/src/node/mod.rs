@@ -472,6 +472,11 @@ impl Node {
     /// Command: the member ends: writes what no sync group has carried yet, and the last checkpoint. [`Self::is_quiet`]
     /// tells when it is done.
     pub fn close(&mut self) {
+        if self.leadership.leader_id == 0 {
+            // Nobody is there to take them, and nothing else would end the wait for it.
+            self.proposals.clear();
+            self.backlog.on_stepped();
+        }
         self.wal.flush();
         self.has_lazy_record = false;
         self.close_store();

@@ -245,7 +245,9 @@ impl ResponseBytes {
         };
         let mut whole = Vec::with_capacity(self.len);
         whole.extend_from_slice(&self.first);
-        rest.iter().for_each(|piece| whole.extend_from_slice(piece));
+        for piece in &rest.pieces {
+            whole.extend_from_slice(piece);
+        }
         WatchResponse::decode(Bytes::from(whole))
     }
 }

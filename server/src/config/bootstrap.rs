@@ -8,7 +8,7 @@ use super::go;
 use super::url::{Url, UrlError};
 use super::{ClusterState, Config};
 
-/// The members a new cluster begins with.
+/// The members that a new cluster begins with, or that one is said to have which is joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
     /// By name.
@@ -53,10 +53,6 @@ pub enum BootstrapError {
     },
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
-    #[error(
-        "etcore cannot join a cluster yet: --initial-cluster-state=existing needs a data directory of a member"
-    )]
-    Joining,
     #[error("etcore cannot form a cluster of several members yet: --initial-cluster names {0}")]
     SeveralMembers(usize),
 }
@@ -79,10 +75,7 @@ impl Config {
         if has_duplicate_url(&members) {
             return Err(BootstrapError::DuplicateUrl(cluster_text(&members)));
         }
-        if self.initial_cluster_state == ClusterState::Existing {
-            return Err(BootstrapError::Joining);
-        }
-        if members.len() > 1 {
+        if self.initial_cluster_state == ClusterState::New && members.len() > 1 {
             return Err(BootstrapError::SeveralMembers(members.len()));
         }
         let members = members
@@ -135,6 +128,16 @@ impl Config {
         let missing = missing.join(",");
         Err(BootstrapError::NotInCluster { missing, cluster })
     }
+}
+
+/// Whether two lists name the same URLs, by text or once resolved; the error says how they differ.
+///
+/// May ask the resolver, and then blocks.
+///
+/// # Errors
+/// What differs, or what cannot be resolved.
+pub fn same_urls(a: &[Url], b: &[Url]) -> Result<(), String> {
+    compare(a, b, resolve)
 }
 
 type Members = BTreeMap<String, Vec<Url>>;
@@ -359,11 +362,9 @@ mod tests {
                 .contains("several members yet")
         );
         let one = format!("a={URL}");
-        assert!(
-            bootstrap_in("existing", "a", &one, URL)
-                .unwrap_err()
-                .contains("cannot join")
-        );
+        // Who joins names the others, and is known to them by its URLs already.
+        let joined = bootstrap_in("existing", "a", &two, "http://127.0.0.1:1").unwrap();
+        assert_eq!(joined.members.len(), 2);
         let error = bootstrap_in("existing", "b", &one, URL).unwrap_err();
         assert!(error.starts_with("couldn't find local name \"b\""));
     }

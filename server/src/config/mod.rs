@@ -36,7 +36,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use bootstrap::{Bootstrap, BootstrapError, BootstrapMember};
+pub use bootstrap::{Bootstrap, BootstrapError, BootstrapMember, same_urls};
 use engine::mvcc::Retention;
 pub use tls::{AutoTls, TlsOptions, TlsVersion};
 pub use url::{ListenAddress, ListenUrl, Scheme, Url, UrlError};

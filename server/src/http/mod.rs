@@ -13,7 +13,7 @@
 //! machine, since a linearizable read takes a round of raft. Texts, headers and their order are those of
 //! Go's `net/http` under etcd 3.7.
 //!
-//! The JSON gateway has a module of its own (`crate::gateway`). Left out until their issues: `/debug/…`, the raft routes of the peer listener.
+//! The JSON gateway has a module of its own (`crate::gateway`). The raft routes are [`crate::peer`]'s. Left out until its issue: `/debug/…`.
 
 mod client;
 mod health;

@@ -26,7 +26,6 @@ pub(super) struct Bound {
 pub(super) async fn bind_all(
     config: &Config,
     urls: &[ListenUrl],
-    role: Role,
 ) -> Result<Vec<Bound>, MemberError> {
     let mut bound = Vec::with_capacity(urls.len());
     let mut addresses: Vec<&ListenAddress> = Vec::with_capacity(urls.len());
@@ -40,7 +39,10 @@ pub(super) async fn bind_all(
             ListenAddress::File(path) => AnyListener::File(bind_file(path)?),
         };
         let security = security(urls, &url.address);
-        let entrance = Entrance { role, security };
+        let entrance = Entrance {
+            role: Role::Client,
+            security,
+        };
         bound.push(Bound { listener, entrance });
     }
     Ok(bound)

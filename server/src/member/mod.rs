@@ -28,12 +28,15 @@ use engine::store::OpenError;
 use crate::config::{BootstrapError, Config, ListenUrl};
 use crate::identity::BadMetadata;
 use crate::logging;
+pub use crate::peer::JoinError;
+use crate::peer::{self, Peers};
 pub use crate::shard::FleetError;
-use crate::shard::{Fleet, LogShard, Role, listen};
+use crate::shard::{Fleet, LogShard, listen};
 use crate::storage;
 use crate::tls::{TlsContext, TlsContextError};
 use bind::Bound;
 use files::Files;
+use start::Started;
 
 /// Why a member could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,9 @@ pub enum MemberError {
     Storage(#[from] storage::StorageError),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    /// The cluster that this member shall join cannot be reached, or is another one.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     #[error(transparent)]
     Metadata(#[from] BadMetadata),
     #[error("the first log entries cannot be written: {0}")]
@@ -128,11 +134,14 @@ impl Ending {
 /// # Errors
 /// A [`MemberError`], already with what to do.
 pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, MemberError> {
-    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls, Role::Peer).await?;
-    let client_listeners =
-        bind::bind_all(&config, &config.listen_client_urls, Role::Client).await?;
+    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls).await?;
+    let client_listeners = bind::bind_all(&config, &config.listen_client_urls).await?;
     let tls = load_tls(&config)?;
-    let (log, files) = start::start_log(&config).await?;
+    let Started {
+        log,
+        files,
+        remotes,
+    } = start::start_log(&config).await?;
 
     let ending = Rc::new(Ending::default());
     spawn_turning(&log, &ending);
@@ -144,7 +153,11 @@ pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, Memb
         let accept = |b: Bound| driver::spawn(listen(Rc::clone(&fleet), b.listener, b.entrance));
         bound.into_iter().map(accept).collect::<Vec<_>>()
     };
-    let mut accepting = accept(peer_listeners);
+    let peers = Peers::start(&log, &remotes);
+    let mut accepting: Vec<_> = peer_listeners
+        .into_iter()
+        .map(|bound| driver::spawn(peer::listen(Rc::clone(&peers), bound.listener)))
+        .collect();
     spawn_signals(signals, &ending);
     let publishing = {
         let (log, ending) = (Rc::clone(&log), Rc::clone(&ending));

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use engine::node::Node;
 use proto::etcdserverpb::InternalRaftRequest;
 use proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 
@@ -13,14 +14,15 @@ use crate::version;
 /// Pause between two tries to publish this member when the former one was not applied.
 const PUBLISH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// True if the cluster knows this member, and reads need not wait.
+/// True if the cluster knows this member; a sole voter also must be ready to answer reads at once.
 pub(super) fn is_published(shard: &LogShard) -> bool {
     shard.with_node(|node| {
         let own = node.membership().member(node.options().member_id);
         let is_named = own.is_some_and(|m| {
             m.name == shard.config.name && m.client_urls == client_urls(&shard.config)
         });
-        is_named && node.membership().cluster_version().is_some() && node.is_view_linearizable()
+        let can_read = node.is_view_linearizable() || !node.is_sole_voter();
+        is_named && node.membership().cluster_version().is_some() && can_read
     })
 }
 
@@ -32,7 +34,8 @@ fn client_urls(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Tells the cluster this member's name and client URLs, and as its leader the cluster's version.
+/// Tells the cluster this member's name and client URLs, and as its only voter the cluster's version: where there are
+/// others, their leader finds out which version all of them serve.
 pub(super) async fn publish(shard: &Rc<LogShard>) {
     let member_id = shard.with_node(|node| node.options().member_id);
     while !is_published(shard) {
@@ -55,7 +58,9 @@ pub(super) async fn publish(shard: &Rc<LogShard>) {
 }
 
 async fn publish_version(shard: &Rc<LogShard>) -> bool {
-    if shard.with_node(|node| node.membership().cluster_version().is_some()) {
+    let is_others =
+        |node: &Node| node.membership().cluster_version().is_some() || !node.is_sole_voter();
+    if shard.with_node(is_others) {
         return true;
     }
     let request = InternalRaftRequest {

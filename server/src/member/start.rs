@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::consensus::ConsensusOptions;
 use engine::lease::ExpiryOptions;
+use engine::membership::Member;
 use engine::node::{CheckpointOptions, Node, NodeOptions, bootstrap_log};
 use engine::state::StateOptions;
 use engine::store::Store;
@@ -15,11 +16,12 @@ use net::Limits;
 use super::MemberError;
 use super::files::Files;
 use super::resume::resume;
-use crate::config::Config;
+use crate::config::{ClusterState, Config};
 use crate::gateway::STREAMED_PREFIXES;
 use crate::identity::{Identity, initial_members};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::peer;
 use crate::shard::{Disks, Equipment, Fleet, FleetError, Load, LogShard, shard_count};
 use crate::storage::{
     self, DiskObserver, Retention, Storage, StorageOptions, StoreDisk, StoredLog,
@@ -35,8 +37,16 @@ const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// What JSON may add to the base64 of a message in a request by the gateway.
 const HTTP_BODY_ROOM_BYTES: usize = 64 * 1024;
 
+/// A node that can turn.
+pub(super) struct Started {
+    pub(super) log: Rc<LogShard>,
+    pub(super) files: Files,
+    /// Members that the node does not know of yet.
+    pub(super) remotes: Vec<Member>,
+}
+
 /// Claims the directory, reads the log or begins one, and makes the node.
-pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Files), MemberError> {
+pub(super) async fn start_log(config: &Arc<Config>) -> Result<Started, MemberError> {
     let all_metrics: Vec<Arc<Metrics>> = (0..shard_count(config)).map(|_| Arc::default()).collect();
     let metrics = all_metrics.first().cloned().unwrap_or_default();
     let observer: Rc<dyn DiskObserver> = Rc::new(Arc::clone(&metrics));
@@ -57,11 +67,19 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Fil
         found,
     } = storage::open(&options, observer).await?;
     let files = Files::new(config, &store);
+    let mut remotes = Vec::new();
     let node = match log {
         StoredLog::Existing(recovered) => {
             resume(config, recovered, &mut store, &found, &files).await?
         }
-        StoredLog::New => begin(config, &store, &files)?,
+        StoredLog::New => match config.initial_cluster_state {
+            ClusterState::New => begin(config, &store, &files)?,
+            ClusterState::Existing => {
+                let joined = peer::join(config, &config.bootstrap()?).await?;
+                remotes = joined.remotes;
+                begin_empty(config, joined.identity, &store, &files)?
+            }
+        },
     };
     metrics.node.set_member_id(node.options().member_id);
     logging::info!(
@@ -77,8 +95,12 @@ pub(super) async fn start_log(config: &Arc<Config>) -> Result<(Rc<LogShard>, Fil
         store,
         snapshots,
     };
-    let shard = LogShard::new(Arc::clone(config), all_metrics, node, disks);
-    Ok((shard, files))
+    let log = LogShard::new(Arc::clone(config), all_metrics, node, disks);
+    Ok(Started {
+        log,
+        files,
+        remotes,
+    })
 }
 
 /// Starts all shards around the node.
@@ -115,6 +137,18 @@ fn begin(config: &Config, disk: &StoreDisk, files: &Files) -> Result<Node, Membe
     let options = node_options(config, identity);
     let store = Store::create(disk.pages());
     Node::bootstrap(options, wal, entries, hard_state, store).map_err(|error| files.start(error))
+}
+
+/// The node of a member that starts for the first time in a cluster that runs: it is sent everything.
+fn begin_empty(
+    config: &Config,
+    identity: Identity,
+    disk: &StoreDisk,
+    files: &Files,
+) -> Result<Node, MemberError> {
+    let wal = Wal::create(identity.metadata(), WalOptions::default());
+    let store = Store::create(disk.pages());
+    Node::join(node_options(config, identity), wal, store).map_err(|error| files.start(error))
 }
 
 pub(super) fn node_options(config: &Config, identity: Identity) -> NodeOptions {

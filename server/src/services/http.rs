@@ -1,4 +1,4 @@
-//! Plain HTTP requests on the client and peer listeners.
+//! Plain HTTP requests on the client listeners, and what they and those of peers tell of the node.
 //!
 //! The routes are pure functions in [`crate::http`]; here they get what they ask of the node. They are rare, so all of
 //! them are answered on the log shard.
@@ -11,8 +11,8 @@ use proto::etcdserverpb::{AlarmType, RangeRequest};
 
 use crate::config::{Allowed, Config};
 use crate::http::{
-    Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, is_linearizable,
-    metrics_response, route_client, route_peer,
+    Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, metrics_response,
+    route_client,
 };
 use crate::logging::http_date;
 use crate::metrics::{self, Metrics};
@@ -27,12 +27,6 @@ pub(crate) fn answer(
 ) {
     let date = http_date(SystemTime::now());
     let status = node_status(shard);
-    if role == Role::Peer {
-        if is_linearizable(&request.path) {
-            return answer_when_fresh(shard, request.clone(), reply, date);
-        }
-        return reply.finish(route_peer(request, &status, &date));
-    }
     let routed = route_client(request, access(&shard.config, role), &status);
     let decoration = routed.decoration;
     match routed.work {
@@ -47,23 +41,6 @@ pub(crate) fn answer(
             .detach();
         }
     }
-}
-
-/// Answers a peer once the state is no older than its request.
-fn answer_when_fresh(
-    shard: &Rc<LogShard>,
-    request: HttpRequest,
-    reply: NodeHttpReply,
-    date: String,
-) {
-    let shard = Rc::clone(shard);
-    driver::spawn(async move {
-        reply.finish(match shard.wait_linearizable().await {
-            Ok(()) => route_peer(&request, &node_status(&shard), &date),
-            Err(error) => HttpResponse::error(500, &format!("failed linearized read: {error}")),
-        });
-    })
-    .detach();
 }
 
 /// Who may ask.
@@ -109,7 +86,8 @@ fn render_metrics(shard: &LogShard) -> HttpResponse {
     metrics_response(metrics::render(&all))
 }
 
-fn node_status(shard: &LogShard) -> NodeStatus {
+/// What routes tell about this node.
+pub(crate) fn node_status(shard: &LogShard) -> NodeStatus {
     shard.with_node(|node| {
         let version = node.membership().cluster_version().map(str::to_owned);
         NodeStatus {

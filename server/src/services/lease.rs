@@ -48,6 +48,10 @@ pub(crate) fn revoke(shard: &Shard, request: LeaseRevokeRequest, reply: ReplyTo)
 
 /// Answered by the leader from its own clock; an unknown lease has the time to live −1.
 pub(crate) fn time_to_live(log: &LogShard, request: LeaseTimeToLiveRequest, reply: NodeReply) {
+    if !log.with_node(|node| node.leadership().is_leader) {
+        // Others do not know what is left, and nobody hands the question on yet.
+        return reply.finish(Err(FrontError::NotLeader.status()));
+    }
     reply.finish(Ok(read_time_to_live(log, &request)));
 }
 

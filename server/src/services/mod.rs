@@ -31,7 +31,7 @@ use engine::state::Response;
 use net::Metadata;
 use net::grpc::{Code, Status};
 use prost::Message;
-use proto::etcdserverpb::ResponseHeader;
+use proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
 use crate::errors::{self, FrontError};
 use crate::method::{METHODS, MethodNo, Served, Shape};
@@ -91,6 +91,9 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         // `check_call` refused it before its message was taken.
         return;
     };
+    if shard.with_view(|view| view.is_learner()) && !is_for_learners(served, &payload) {
+        return reply.finish(Err(FrontError::NotSupportedForLearner.status()));
+    }
     macro_rules! here {
         ($serve:path) => {
             match decode(payload) {
@@ -131,6 +134,17 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         | Served::MoveLeader
         | Served::Downgrade
         | Served::HashKv => shard.call_node(payload, reply),
+    }
+}
+
+/// What a learner answers: of what it knows by itself, without promising that it is the newest.
+fn is_for_learners(served: Served, payload: &Bytes) -> bool {
+    match served {
+        Served::Status | Served::Snapshot => true,
+        Served::Range => {
+            RangeRequest::decode(payload.clone()).is_ok_and(|request| request.serializable)
+        }
+        _ => false,
     }
 }
 

@@ -142,8 +142,7 @@ impl Connection {
 
     /// The head of a plain request whose body follows.
     fn on_http_start(self: &Rc<Self>, id: CallId, request: HttpRequest) {
-        let is_client = self.role != Role::Peer && self.shard.config.grpc_gateway;
-        if !is_client || !gateway::is_ours(&request.path) {
+        if !self.shard.config.grpc_gateway || !gateway::is_ours(&request.path) {
             return self.on_http(id, request);
         }
         let access = services::http::access(&self.shard.config, self.role);

@@ -19,7 +19,7 @@ use super::load::{Load, measure};
 use super::placement::Placement;
 use super::port::Port;
 use super::turns::Turn;
-use super::{Connection, Entrance, LogShard, Role, Shard};
+use super::{Connection, Entrance, LogShard, Shard};
 use crate::config::Config;
 use crate::logging;
 
@@ -145,12 +145,9 @@ impl Fleet {
 
     /// Gives a new connection to the shard that is to serve it.
     pub(super) fn place(&self, stream: Stream, entrance: Entrance) {
-        // Peers talk to the node, which is here.
-        let shard_no = match entrance.role {
-            Role::Client | Role::SecureClient => self.placement.next(),
-            Role::Peer => 0,
-        };
-        let other = shard_no
+        let other = self
+            .placement
+            .next()
             .checked_sub(1)
             .and_then(|place| self.others.get(place));
         match other {

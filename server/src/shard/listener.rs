@@ -13,8 +13,6 @@ pub(crate) enum Role {
     Client,
     /// The same by TLS.
     SecureClient,
-    /// HTTP for other members.
-    Peer,
 }
 
 /// What the connections of a listener speak.
@@ -41,7 +39,7 @@ pub(crate) enum AnyListener {
 }
 
 impl AnyListener {
-    async fn accept(&self) -> Stream {
+    pub(crate) async fn accept(&self) -> Stream {
         match self {
             AnyListener::Tcp(listener) => listener.accept().await.0,
             AnyListener::File(listener) => listener.accept().await,

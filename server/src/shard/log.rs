@@ -20,6 +20,7 @@ use engine::types::Budget;
 use engine::view::Views;
 use engine::wal::{IoFault, IoTicket, WalIo};
 use proto::etcdserverpb::{AlarmType, CompactionRequest, InternalRaftRequest, ResponseHeader};
+use proto::raftpb;
 
 use super::count::{alarm_label, count_applied, set_cluster_version};
 use super::images::{ImageWaiter, ImageWaiters};
@@ -88,6 +89,15 @@ pub(crate) struct LogShard {
     /// A downgrade was called off; see `versions.rs`.
     pub(super) raises_version: Cell<bool>,
     pub(super) is_version_asked: Cell<bool>,
+    peers: RefCell<Option<PeerHooks>>,
+}
+
+/// What other members have to do with this one.
+struct PeerHooks {
+    /// Takes a message that raft wants sent.
+    send: Rc<dyn Fn(raftpb::Message)>,
+    /// Called when the members may have changed.
+    follow_membership: Rc<dyn Fn()>,
 }
 
 impl LogShard {
@@ -126,6 +136,7 @@ impl LogShard {
             told_revision: Cell::new(0),
             raises_version: Cell::new(false),
             is_version_asked: Cell::new(false),
+            peers: RefCell::default(),
         });
         shard.note_alarms();
         if let Some(version) = shard.node.borrow().membership().cluster_version() {
@@ -251,6 +262,10 @@ impl LogShard {
         // A leader renews only while it is sure to be one.
         let shard = Rc::clone(self);
         self.when_fresh(false, move |fresh| match fresh {
+            // Its clock alone counts, and nobody hands keep-alives on to it yet.
+            Ok(()) if !shard.node.borrow().leadership().is_leader => {
+                renewals.refuse(FrontError::NotLeader);
+            }
             Ok(()) => shard.try_renewals(renewals),
             Err(error) => renewals.refuse(error),
         });
@@ -318,6 +333,34 @@ impl LogShard {
     /// Has `tell` called after each View with a new revision was published.
     pub(super) fn on_new_view(&self, tell: impl Fn() + 'static) {
         *self.new_view.borrow_mut() = Some(Box::new(tell));
+    }
+
+    /// Has messages of the node sent by `send`, and `follow_membership` called when a configuration change was applied.
+    pub(crate) fn set_peers(
+        &self,
+        send: impl Fn(raftpb::Message) + 'static,
+        follow_membership: impl Fn() + 'static,
+    ) {
+        *self.peers.borrow_mut() = Some(PeerHooks {
+            send: Rc::new(send),
+            follow_membership: Rc::new(follow_membership),
+        });
+    }
+
+    fn send_messages(&self) {
+        let send = self
+            .peers
+            .borrow()
+            .as_ref()
+            .map(|peers| Rc::clone(&peers.send));
+        let Some(send) = send else { return };
+        loop {
+            let message = self.node.borrow_mut().poll_message();
+            match message {
+                Some(message) => send(message),
+                None => return,
+            }
+        }
     }
 
     fn tell_new_view(&self) {
@@ -389,6 +432,7 @@ impl LogShard {
         };
         self.pace.on_turn(start, driver::now(), more);
         self.start_disk_work();
+        self.send_messages();
         self.answer_images();
         self.tell_new_view();
         self.answer_defragmented();
@@ -547,7 +591,16 @@ impl LogShard {
                 );
             }
             NodeEvent::Sweeping { id } => self.waiters.borrow_mut().be_patient(id),
-            NodeEvent::ConfChanged { .. } => {}
+            NodeEvent::ConfChanged { .. } => {
+                let peers = self.peers.borrow();
+                let follow = peers
+                    .as_ref()
+                    .map(|peers| Rc::clone(&peers.follow_membership));
+                drop(peers);
+                if let Some(follow) = follow {
+                    follow();
+                }
+            }
         }
     }
 
@@ -701,6 +754,10 @@ impl LogShard {
         if let Some(saved) = saved {
             self.disks.store.save_index(saved).await;
         }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.get()
     }
 
     fn is_idle(&self) -> bool {

@@ -36,6 +36,8 @@ type Options struct {
 	Scratch string
 	// Flags are added to the command line.
 	Flags []string
+	// FlagsAt are added too, once the ports are known; peer is where other members reach the server.
+	FlagsAt func(peer string) []string
 	// TLS has the client listener speak TLS as well; Flags name the files.
 	TLS bool
 	// OnlyTLS has it speak nothing else; Flags must not ask clients for certificates.
@@ -50,6 +52,7 @@ type Server struct {
 	Peer     string // host:port of the peer listener
 
 	flags   []string
+	flagsAt func(peer string) []string
 	tls     bool
 	onlyTLS bool
 	logPath string
@@ -116,6 +119,7 @@ func Launch(program Program, options Options) (*Server, error) {
 		Program: program,
 		DataDir: options.DataDir,
 		flags:   options.Flags,
+		flagsAt: options.FlagsAt,
 		tls:     options.TLS,
 		onlyTLS: options.OnlyTLS,
 		logPath: filepath.Join(scratch, "log"),
@@ -200,6 +204,9 @@ func (s *Server) arguments() []string {
 		"--initial-advertise-peer-urls=" + AdvertisedPeerURL,
 		"--initial-cluster=default=" + AdvertisedPeerURL,
 	}, s.flags...)
+	if s.flagsAt != nil {
+		arguments = append(arguments, s.flagsAt(s.Peer)...)
+	}
 	return append(arguments, s.Program.Flags...)
 }
 
