@@ -9,7 +9,7 @@
 //! Nothing here knows a method but the table of routes: what a message looks like is read from `proto::schema`, so a
 //! method that comes to be served is served here as well.
 //!
-//! Pure functions of their arguments. Requests are read in two steps because etcd's are ([`scan`], [`read`]), and clients
+//! Pure functions of their arguments. Requests are read in two steps because etcd's are (`scan`, `read`), and clients
 //! see the errors of both. A request's field may be given by either of its names; the response has those of the `.proto`
 //! files.
 //!
