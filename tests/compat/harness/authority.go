@@ -99,6 +99,11 @@ func (a *Authority) Client(by *Authority, name string) *tls.Config {
 	return config
 }
 
+// Own is the authority's certificate as if it were a client's: signed by nobody but itself.
+func (a *Authority) Own() tls.Certificate {
+	return tls.Certificate{Certificate: [][]byte{a.cert.Raw}, PrivateKey: a.key}
+}
+
 // Path is where a file of the authority lies.
 func (a *Authority) Path(name string) string { return filepath.Join(a.folder, name) }
 

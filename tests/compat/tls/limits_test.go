@@ -134,25 +134,24 @@ func TestTheWrongSide(t *testing.T) {
 // A client's certificate that says something else than it should.
 func TestCertificatesThatAreNone(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t, "ca")
-	ca.issue("server", 2, time.Hour)
-	ca.issue("good", 3, time.Hour)
+	ca := harness.NewAuthority(t, "ca")
+	ca.Issue("server", 2, time.Hour)
+	ca.Issue("good", 3, time.Hour)
 	// Signed by nobody but itself.
-	self := newAuthority(t, "good")
-	pair := tls.Certificate{Certificate: [][]byte{self.cert.Raw}, PrivateKey: self.key}
-	both(t, func() harness.Options { return ca.mutual() }, func(t *testing.T, server *harness.Server) {
-		config := ca.client(ca, "")
-		config.Certificates = []tls.Certificate{pair}
+	self := harness.NewAuthority(t, "good").Own()
+	both(t, func() harness.Options { return ca.Mutual() }, func(t *testing.T, server *harness.Server) {
+		config := ca.Client(ca, "")
+		config.Certificates = []tls.Certificate{self}
 		if _, err := get(server, config, true); err == nil {
 			t.Error("a certificate that signed itself is accepted")
 		}
 		// The right certificate with another's key.
-		config = ca.client(ca, "good")
-		config.Certificates[0].PrivateKey = self.key
+		config = ca.Client(ca, "good")
+		config.Certificates[0].PrivateKey = self.PrivateKey
 		if _, err := get(server, config, true); err == nil {
 			t.Error("a certificate without its key is accepted")
 		}
-		_, err := get(server, ca.client(ca, "good"), true)
+		_, err := get(server, ca.Client(ca, "good"), true)
 		check(t, err)
 	})
 }
