@@ -44,13 +44,13 @@ var missing = map[string]string{
 	"etcd_server_apply_duration_seconds":                               "entries are applied in slices",
 	"etcd_server_feature_enabled":                                      "no gates of etcd's are read",
 	"etcd_server_go_version":                                           "no Go",
-	"etcd_server_heartbeat_send_failures_total":                        "no peers yet",
-	"etcd_server_learner_promote_failures":                             "no peers yet",
-	"etcd_server_learner_promote_successes":                            "no peers yet",
+	"etcd_server_heartbeat_send_failures_total":                        "a peer's queue drops without counting",
+	"etcd_server_learner_promote_failures":                             "promotions are asked of etcd",
+	"etcd_server_learner_promote_successes":                            "promotions are asked of etcd",
 	"etcd_server_slow_read_indexes_total":                              "not counted",
-	"etcd_server_snapshot_apply_in_progress_total":                     "no peers yet",
-	"etcd_snap_db_fsync_duration_seconds":                              "no peers yet",
-	"etcd_snap_db_save_total_duration_seconds":                         "no peers yet",
+	"etcd_server_snapshot_apply_in_progress_total":                     "no database of a peer is received",
+	"etcd_snap_db_fsync_duration_seconds":                              "no database of a peer is received",
+	"etcd_snap_db_save_total_duration_seconds":                         "no database of a peer is received",
 }
 
 // The same load leaves the same families, with the same labels and types.
