@@ -5,7 +5,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+/// By hand: it takes minutes, and a case that stands still for long meets etcd's rule about pings now and then.
 #[test]
+#[ignore = "needs the real etcd and a quiet machine"]
 fn all_cases_against_the_real_etcd() {
     let etcd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat/bin/etcd");
     if !etcd.exists() {

@@ -112,7 +112,13 @@ impl Node {
 
     /// Proposes to revoke what has expired, as far as may be under way at once. A proposal that is lost is made again: the
     /// lease is named again later.
+    ///
+    /// Raft itself is asked who leads: a leader that was deposed by a message since the last turn would hand the proposal on
+    /// to its successor, and leases that were renewed there meanwhile would end.
     pub(super) fn revoke_expired(&mut self) {
+        if !self.consensus.leadership().is_leader {
+            return;
+        }
         let room = REVOKING_COUNT_MAX.saturating_sub(self.revoking.len());
         let limit = room.min(REVOKE_PER_TURN_MAX);
         for LeaseId(id) in self.expiry.poll_expired(self.now, limit) {
@@ -146,6 +152,9 @@ impl Node {
 
     /// Puts the remaining TTLs that are due into the log.
     pub(super) fn checkpoint_leases(&mut self) {
+        if !self.consensus.leadership().is_leader {
+            return;
+        }
         let due = self
             .expiry
             .poll_checkpoints(self.now, CHECKPOINTS_PER_TICK_MAX);

@@ -297,7 +297,6 @@ impl Node {
         }
         self.forget_lost_revocations();
         self.checkpoint_leases();
-        self.revoke_expired();
     }
 
     /// Input: a peer's message. What makes no sense here is dropped, as raft does.

@@ -195,7 +195,7 @@ fn long_responses_that_nobody_takes_are_bounded() {
     }
     const STREAM_COUNT: usize = 40;
     const KEY_COUNT: usize = 2000;
-    // Short enough to be copied into each response: 16 MB, where 256 MiB may be kept by each of two shards.
+    // Short enough to be copied into each response: 16 MB, where 256 MiB may be kept.
     const VALUE_LEN: usize = 8000;
     let mut fixture = Fixture::new(&["--shards=1"]);
     let value = "v".repeat(VALUE_LEN);
@@ -225,13 +225,15 @@ fn long_responses_that_nobody_takes_are_bounded() {
             }
             Err(error) => {
                 let code = error.status().map(|(code, _)| code);
-                assert_eq!(code, Some(Code::ResourceExhausted), "{error}");
+                // The middle of a message is no place for a status: the stream is reset, which clients take for a
+                // connection that broke, and go on where they were.
+                assert_eq!(code, Some(Code::Internal), "{error}");
                 ended_count += 1;
             }
         }
     }
     eprintln!("{grown} bytes; {whole_count} streams go on, {ended_count} ended");
-    assert!(grown < 340 * MIB, "{grown}");
+    assert!(grown < 400 * MIB, "{grown}");
     assert!(whole_count >= 10 && ended_count >= 10);
 }
 

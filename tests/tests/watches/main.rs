@@ -32,7 +32,8 @@ impl Fixture {
         let dir = TempDir::new().expect("a temporary directory");
         let mut options = Options::new(dir.path().join("data"));
         options.extra_args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        if is_etcore() {
+        let has_shards = args.iter().any(|arg| arg.starts_with("--shards"));
+        if is_etcore() && !has_shards {
             // The second connection is served by the core that does not drive the node.
             options = options.two_shards();
         }
