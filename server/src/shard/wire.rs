@@ -28,10 +28,6 @@ use super::turns::{Effort, Turn, Turns};
 
 /// What one read takes at most: large enough for a burst of pipelined calls.
 const READ_SIZE_BYTES: usize = 64 * 1024;
-/// The same on a connection that says little at a time: most have nothing to say and wait with their buffer in hand.
-const SHORT_READ_SIZE_BYTES: usize = 1024;
-/// Reads in a row that would have fitted into the short buffer, until it is taken again.
-const SHORT_READS: u32 = 4;
 /// What one write carries at most; more is sent by the next one, so that calls share the connection.
 const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
 
@@ -194,25 +190,13 @@ async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>, first: Vec<u8>) {
     let wire = owner.wire();
     take_octets(&owner, &first).await;
     drop(first);
-    let mut buffer = Vec::with_capacity(SHORT_READ_SIZE_BYTES);
-    let mut short_count = 0;
+    let mut buffer = Vec::with_capacity(READ_SIZE_BYTES);
     loop {
         while !wire.look(ServerConnection::wants_input) {
             wire.reader.notified().await;
             take_events(&owner, driver::now(), None).await;
         }
-        let len = buffer.len();
         buffer.clear();
-        short_count = match len < SHORT_READ_SIZE_BYTES {
-            true => short_count + 1,
-            false => 0,
-        };
-        let is_long = buffer.capacity() >= READ_SIZE_BYTES;
-        if !is_long && short_count == 0 {
-            buffer = Vec::with_capacity(READ_SIZE_BYTES);
-        } else if is_long && short_count >= SHORT_READS {
-            buffer = Vec::with_capacity(SHORT_READ_SIZE_BYTES);
-        }
         let (result, back) = stream.read(buffer).await;
         buffer = back;
         match result {
