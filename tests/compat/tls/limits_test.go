@@ -57,8 +57,8 @@ func TestStalledHandshakesEnd(t *testing.T) {
 		t.Skip("etcd keeps them")
 	}
 	server := harness.Start(t, program, own())
-	begun := time.Now()
 	for _, said := range [][]byte{{0x16}, {0x16, 3, 1, 2, 0, 1}, {}} {
+		begun := time.Now()
 		connection, err := net.Dial("tcp", server.Endpoint)
 		check(t, err)
 		defer connection.Close()
