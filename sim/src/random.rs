@@ -1,23 +1,21 @@
 //! Seeded numbers, the same on every machine and in every version of this program.
 
-/// A small generator (splitmix64: Steele, Lea, Flood 2014).
+use engine::random::SplitMix64;
+
+/// The generator of all chance in here.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng(SplitMix64);
 
 impl Rng {
     /// The stream of one part of the world: parts with other labels draw independently.
     pub fn new(seed: u64, label: u64) -> Self {
-        let mut rng = Rng(seed ^ label.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        rng.draw();
-        Rng(rng.draw())
+        let mut mixer = SplitMix64(seed ^ label.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        mixer.next();
+        Rng(SplitMix64(mixer.next()))
     }
 
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// A number of `0..limit`; `limit` is not 0.
