@@ -340,6 +340,11 @@ impl Node {
         self.rests = rests;
     }
 
+    /// Whether the store has so much to catch up with that what can wait must not rest, or proposals would be refused.
+    pub fn is_store_behind(&self) -> bool {
+        self.state.tail_bytes() > TAIL_BYTES_MAX / 4
+    }
+
     /// Whether more is to be done at once, and not only what can wait.
     pub fn has_urgent_work(&self) -> bool {
         self.applying.is_some() || !self.committed.is_empty() || self.has_expired()
@@ -367,7 +372,11 @@ impl Node {
         if self.applying.is_some() {
             return Ok(true);
         }
-        let mut own = Budget::new(keep_up_steps(given, budget.left(), self.rests));
+        let mut own = Budget::new(keep_up_steps(
+            given,
+            budget.left(),
+            self.rests && !self.is_store_behind(),
+        ));
         let more = self.keep_up(&mut own)?;
         Ok(more || self.has_urgent_work())
     }

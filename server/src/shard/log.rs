@@ -441,8 +441,13 @@ impl LogShard {
             match event {
                 Some(event) => self.on_event(event),
                 None if !more => return Ok(Next::OnceWoken),
-                None if self.node.borrow().has_urgent_work() => return Ok(Next::Now),
-                None => return Ok(Next::Sometime),
+                None => {
+                    let node = self.node.borrow();
+                    return Ok(match node.has_urgent_work() || node.is_store_behind() {
+                        true => Next::Now,
+                        false => Next::Sometime,
+                    });
+                }
             }
         }
         Ok(Next::Now)
