@@ -44,7 +44,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(2);
 
 /// The part of the leases that tells how long granting takes, and what more it may take.
 const SAMPLE_SHARE: u64 = 20;
-const SLACK: f64 = 1.4;
+const SLACK: f64 = 2.0;
 const LEAD: Duration = Duration::from_secs(4);
 
 /// What is not gone so long after the end is called left.

@@ -46,7 +46,7 @@ impl Default for CheckpointOptions {
 }
 
 /// Memory that changes may take which are not in the store, or are and can still be reached in memory. Past it new
-/// proposals are refused until the disk has caught up.
+/// proposals wait until the disk has caught up.
 pub(super) const TAIL_BYTES_MAX: u64 = 96 << 20;
 /// Ticks between two tries to claim space for the store.
 const CLAIM_RETRY_TICKS: u64 = 5;

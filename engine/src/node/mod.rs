@@ -222,7 +222,7 @@ impl Node {
             .consensus
             .commit_index()
             .saturating_sub(self.applied_index);
-        if lag > APPLY_LAG_ENTRY_COUNT_MAX || self.is_congested() {
+        if lag > APPLY_LAG_ENTRY_COUNT_MAX || self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX {
             return Err(ProposeError::TooManyRequests);
         }
         let has_no_space = self.wal.health() == Health::ClaimFailed
@@ -309,11 +309,21 @@ impl Node {
         self.consensus.on_unreachable(member_id);
     }
 
-    /// True while so much waits to be applied, or to reach the store, that peers' entries must wait in their stream. A
-    /// leader refuses proposals then; a follower must take what it is sent, so it reads later.
+    /// True while so much waits to be applied, or to reach the store, that peers' entries must wait in their stream: a
+    /// follower must take what it is sent, so it reads later.
     pub fn is_congested(&self) -> bool {
-        self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX
-            || self.state.tail_bytes() > TAIL_BYTES_MAX
+        self.backlog.size_bytes() > UNAPPLIED_SIZE_BYTES_MAX || self.is_tail_full()
+    }
+
+    /// True while memory holds as much as it may of what the store has not.
+    fn is_tail_full(&self) -> bool {
+        self.state.tail_bytes() > TAIL_BYTES_MAX
+    }
+
+    /// Whether proposals wait for the store, so that writers are as fast as the disk and not refused. Without space they
+    /// would wait in vain.
+    fn holds_proposals(&self) -> bool {
+        self.is_tail_full() && self.state.commit_state() != CommitState::ClaimFailed
     }
 
     /// Input: the disk work with this ticket ended.
@@ -340,7 +350,7 @@ impl Node {
         self.rests = rests;
     }
 
-    /// Whether the store has so much to catch up with that what can wait must not rest, or proposals would be refused.
+    /// Whether the store has so much to catch up with that what can wait must not rest, or proposals would have to wait.
     pub fn is_store_behind(&self) -> bool {
         self.state.tail_bytes() > TAIL_BYTES_MAX / 4
     }
@@ -523,7 +533,10 @@ impl Node {
     }
 
     fn step_proposals(&mut self) -> Result<(), NodeFailure> {
-        if self.proposals.is_empty() || self.leadership.leader_id == 0 {
+        if self.proposals.is_empty()
+            || self.leadership.leader_id == 0
+            || self.holds_proposals()
+        {
             return Ok(());
         }
         self.backlog.on_stepped();

@@ -506,6 +506,35 @@ fn what_is_too_large_or_too_much_is_refused_before_the_log() {
     );
 }
 
+/// They were once refused, and a client that wrote faster than the disk takes it had errors instead of a slower server.
+#[test]
+fn proposals_wait_for_a_store_that_is_behind() {
+    let mut member = Member1::new();
+    let key = |no: u64| format!("{no:04}{}", "k".repeat(9_000));
+    let mut proposed_count = 0;
+    while !member.node.holds_proposals() {
+        for _ in 0..100 {
+            member.put(&key(proposed_count));
+            proposed_count += 1;
+        }
+        // Nothing reaches the store.
+        member.work(1000);
+        while let Some(io) = member.node.poll_io() {
+            member.disk.perform(io.op);
+            member.node.on_io_done(io.ticket, Ok(()));
+        }
+    }
+    let held: Vec<u64> = (0..10)
+        .map(|no| member.put(&key(proposed_count + no)))
+        .collect();
+    member.work(1000);
+    assert!(member.node.poll_io().is_none(), "nothing goes to the log");
+    assert!(held.iter().all(|&id| member.answer(id).is_none()));
+    member.settle();
+    assert!(held.iter().all(|&id| member.answer(id).is_some()));
+    assert_eq!(member.count(), (proposed_count + 10).cast_signed());
+}
+
 #[test]
 fn reads_that_come_before_the_leader_is_ready_are_answered() {
     let own = own_member();
