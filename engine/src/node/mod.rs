@@ -533,10 +533,7 @@ impl Node {
     }
 
     fn step_proposals(&mut self) -> Result<(), NodeFailure> {
-        if self.proposals.is_empty()
-            || self.leadership.leader_id == 0
-            || self.holds_proposals()
-        {
+        if self.proposals.is_empty() || self.leadership.leader_id == 0 || self.holds_proposals() {
             return Ok(());
         }
         self.backlog.on_stepped();

@@ -498,7 +498,7 @@ impl Store {
         }
         match outcome {
             Outcome::GoOn => {}
-            Outcome::Grown { len } => self.file_len = len,
+            Outcome::Resized { len } => self.file_len = len,
             Outcome::NoRoom => self.state = CommitState::ClaimFailed,
             Outcome::Failed => self.state = CommitState::Failed,
             Outcome::Durable => self.on_durable(),

@@ -1,7 +1,8 @@
 //! The bytes of a sealed commit on their way to the disk.
 //!
 //! ```text
-//!   Sync (first commit of a life) -> Grow (if needed) -> pages, up to two pieces at a time -> Sync -> meta page -> Sync -> Cut (if asked for)
+//!   Sync (first commit of a life) -> Grow (if needed) -> pages, up to two pieces at a time -> Sync -> meta page -> Sync
+//!                                                                                      -> Cut, in steps (if asked for)
 //! ```
 //!
 //! The meta page is written only when everything it names is durable, over the older meta page. A crash before it is
@@ -16,6 +17,9 @@ use super::page::Meta;
 
 /// A piece of a write: enough for a disk to be busy, not so much that others wait long behind it.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// What a file loses at once. While the kernel cuts it, whoever meets a page that is not mapped yet waits: a gibibyte
+/// takes it some ten milliseconds.
+const CUT_STEP_BYTES: u64 = 16 << 20;
 /// Pieces under way at a time, so that the next one is there when one ends.
 const PIECES_IN_FLIGHT_MAX: usize = 2;
 /// How much room a growing file gets ahead of need, as etcd does it.
@@ -32,8 +36,10 @@ enum Phase {
     SyncPages,
     Meta,
     SyncMeta,
+    /// From one length to the other.
     Cut {
-        len: u64,
+        from: u64,
+        to: u64,
     },
     Done,
 }
@@ -43,7 +49,7 @@ enum Phase {
 pub(super) enum Outcome {
     GoOn,
     /// The file has this length now.
-    Grown {
+    Resized {
         len: u64,
     },
     Durable,
@@ -63,8 +69,8 @@ pub(super) struct Writing {
     meta: Meta,
     meta_offset: u64,
     meta_bytes: Bytes,
-    /// The length that the file is to be cut to.
-    cut: Option<u64>,
+    /// The length that the file has, and the one that it is to be cut to.
+    cut: Option<(u64, u64)>,
     /// Not handed out yet.
     pages: BTreeMap<u64, Vec<u8>>,
     /// The rest of a page with many overflow pages, and where it goes.
@@ -119,7 +125,7 @@ impl Writing {
         let high_water = self.meta.high_water.max(former.high_water);
         // Room for the next commits, or the file would be enlarged at once.
         let len = high_water * u64::from(self.meta.page_size) + GROW_STEP_BYTES;
-        self.cut = (len < file_len).then_some(len);
+        self.cut = (len < file_len).then_some((file_len, len));
     }
 
     /// The meta page that this ends with.
@@ -148,7 +154,9 @@ impl Writing {
             match self.phase {
                 Phase::Grow { len } => StoreOp::Grow { len },
                 Phase::SyncFound | Phase::SyncPages | Phase::SyncMeta => StoreOp::Sync,
-                Phase::Cut { len } => StoreOp::Cut { len },
+                Phase::Cut { from, to } => StoreOp::Cut {
+                    len: cut_step(from, to),
+                },
                 Phase::Meta => StoreOp::Write {
                     offset: self.meta_offset,
                     bytes: self.meta_bytes.clone(),
@@ -172,7 +180,12 @@ impl Writing {
                 self.go_to(Phase::Done);
                 Outcome::Durable
             }
-            (Phase::Cut { len }, true) => {
+            (Phase::Cut { from, to }, true) => {
+                let len = cut_step(from, to);
+                if len > to {
+                    self.go_to(Phase::Cut { from: len, to });
+                    return Outcome::Resized { len };
+                }
                 self.go_to(Phase::Done);
                 Outcome::Cut { len }
             }
@@ -184,7 +197,7 @@ impl Writing {
             }
             (Phase::Grow { len }, true) => {
                 self.go_to(first_phase(&self.pages));
-                Outcome::Grown { len }
+                Outcome::Resized { len }
             }
             (Phase::Pages, true) => {
                 if self.in_flight.is_empty() && self.pages.is_empty() && self.rest.is_none() {
@@ -201,8 +214,8 @@ impl Writing {
                 Outcome::GoOn
             }
             (Phase::SyncMeta | Phase::Done, true) => match self.cut.take() {
-                Some(len) => {
-                    self.go_to(Phase::Cut { len });
+                Some((from, to)) => {
+                    self.go_to(Phase::Cut { from, to });
                     Outcome::GoOn
                 }
                 None => {
@@ -260,6 +273,11 @@ fn first_phase(pages: &BTreeMap<u64, Vec<u8>>) -> Phase {
         return Phase::Meta;
     }
     Phase::Pages
+}
+
+/// The length after the next step of a cut.
+fn cut_step(from: u64, to: u64) -> u64 {
+    from.saturating_sub(CUT_STEP_BYTES).max(to)
 }
 
 fn meta_page(meta: Meta, slot: u64) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! Operations that fail, each in turn.
 
+use std::collections::BTreeMap;
+
 use engine::store::{CommitState, Store, StoreOp};
 
 use crate::disk::FAULT;
@@ -68,6 +70,50 @@ fn a_growing_file_is_refused_room_later_too() {
         world.verify();
     }
     assert!(refused >= 4, "the file grew {refused} times or was refused");
+}
+
+/// While the kernel cuts a file, whoever meets a page of it that is not mapped yet waits.
+#[test]
+fn a_long_file_is_cut_in_steps_and_a_step_that_fails_leaves_the_rest() {
+    let mut world = World::new();
+    let bucket = engine::tail::Bucket::Key;
+    let keys = (0..60_u64).map(|no| no.to_be_bytes().to_vec());
+    let value = vec![1; 1 << 20];
+    let put = |value: Option<Vec<u8>>| {
+        let changes = keys.clone().map(|key| (key, value.clone()));
+        BTreeMap::from([(bucket, changes.collect())])
+    };
+    world.commit(&put(Some(value)), false);
+    world.commit(&put(None), false);
+    let long = world.disk.now.len() as u64;
+    let mut cuts = Vec::new();
+    for _ in 0..8 {
+        world.store.release(world.store.txid());
+        world.begin_moves(100);
+        world.store.seal(false).unwrap();
+        while let Some(io) = world.store.poll_io() {
+            let StoreOp::Cut { len } = io.op else {
+                world.disk.perform(&io);
+                world.store.on_io_done(io.ticket, Ok(()));
+                continue;
+            };
+            cuts.push(len);
+            let fails = cuts.len() == 2;
+            if !fails {
+                world.disk.perform(&io);
+            }
+            world
+                .store
+                .on_io_done(io.ticket, if fails { Err(FAULT) } else { Ok(()) });
+        }
+        assert_eq!(world.store.state(), CommitState::Idle);
+        world.verify();
+    }
+    assert_eq!(
+        cuts[..3],
+        [long - (16 << 20), long - (32 << 20), long - (32 << 20)]
+    );
+    assert!(world.store.file_bytes() < 20 << 20, "{cuts:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ use crate::logging;
 /// Pieces from this size on are paced: those are the pages of a checkpoint, of which there may be thousands. Meta pages
 /// and small commits are not.
 const PACED_SIZE_BYTES_MIN: usize = 64 << 10;
-/// Pause in front of such a piece. With pieces of 256 KiB that leaves 128 MB/s.
+/// Pause in front of such a piece, and of each step in which the file is cut. With pieces of 256 KiB that leaves 128 MB/s.
 const PACE: Duration = Duration::from_millis(2);
 /// Bytes that are written before they are sent to the disk.
 const BATCH_SIZE_BYTES: u64 = 4 << 20;
@@ -295,6 +295,7 @@ impl StoreDisk {
         if len >= before {
             return Ok(());
         }
+        driver::sleep(PACE).await;
         map.set_len(len)?;
         let cut = file.set_len(len).await;
         if cut.is_err() {
