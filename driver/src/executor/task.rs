@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use pin_project_lite::pin_project;
+
 use super::core::Core;
 use super::remote::Remote;
 
@@ -112,6 +114,36 @@ struct Join<T> {
     waiter: Option<Waker>,
 }
 
+pin_project! {
+    /// What a task runs. An async block would do the same, but has room for its future twice: as it was captured, and as
+    /// it is awaited.
+    struct Body<F: Future> {
+        #[pin]
+        future: F,
+        join: Rc<RefCell<Join<F::Output>>>,
+    }
+}
+
+impl<F: Future> Future for Body<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let Poll::Ready(result) = this.future.poll(cx) else {
+            return Poll::Pending;
+        };
+        let waiter = {
+            let mut join = this.join.borrow_mut();
+            join.result = Some(result);
+            join.waiter.take()
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+        Poll::Ready(())
+    }
+}
+
 /// Starts `future` on this executor.
 ///
 /// # Panics
@@ -121,17 +153,9 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
         result: None,
         waiter: None,
     }));
-    let filled = join.clone();
-    let body = Box::pin(async move {
-        let result = future.await;
-        let waiter = {
-            let mut join = filled.borrow_mut();
-            join.result = Some(result);
-            join.waiter.take()
-        };
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
+    let body = Box::pin(Body {
+        future,
+        join: join.clone(),
     });
     let cell = Core::with_current(|core| {
         let core = core.expect("spawn is called inside of driver::run");

@@ -7,9 +7,11 @@
 //! `on_revoked` for each applied effect, `renew` for keep-alives, and `poll_expired` at each tick, and as often as there is
 //! room for proposals while it names any: each lease it names wants one LeaseRevoke proposal. A lease whose revocation did not come through is named again after a while.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::{Lease, Leases};
 use crate::types::LeaseId;
@@ -54,6 +56,15 @@ pub enum RenewError {
     Expired,
 }
 
+/// What a keep-alive did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The lease's TTL, in seconds: what it has left again.
+    pub ttl: i64,
+    /// [`super::Lease::is_checkpointed`]: the caller also proposes a checkpoint of 0.
+    pub is_checkpointed: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
     at: Duration,
@@ -62,6 +73,9 @@ struct Deadline {
     wake: Duration,
     /// When its remaining TTL goes into the log.
     checkpoint: Option<Duration>,
+    /// Of the lease, so that a keep-alive looks nowhere else.
+    ttl: i64,
+    is_checkpointed: bool,
 }
 
 /// Deadlines of all leases while this member leads; empty otherwise. See the module text.
@@ -69,7 +83,8 @@ struct Deadline {
 pub struct Expiry {
     options: ExpiryOptions,
     primary: bool,
-    deadlines: BTreeMap<LeaseId, Deadline>,
+    /// By hash: keep-alives find theirs in one step. Clients choose the ids, so the hash has a secret seed.
+    deadlines: HashMap<LeaseId, Deadline>,
     wakes: BTreeSet<(Duration, LeaseId)>,
     checkpoints: BTreeSet<(Duration, LeaseId)>,
 }
@@ -93,6 +108,7 @@ impl Expiry {
     pub fn promote(&mut self, now: Duration, extend: Duration, leases: &Leases) {
         self.demote();
         self.primary = true;
+        self.deadlines = HashMap::with_capacity(leases.len());
         let deadline = |lease: &Lease| now + extend + seconds(lease.remaining_ttl());
         let mut order: Vec<(Duration, LeaseId)> = leases
             .iter()
@@ -103,24 +119,23 @@ impl Expiry {
             spread(&mut order);
             order.sort_unstable();
         }
-        // Maps are built whole from sorted runs, which is far cheaper than one insert after another.
-        let checkpoint = |at: Duration| self.options.checkpoint_after(now, at);
-        self.deadlines = order
-            .iter()
-            .map(|&(at, id)| {
-                (
-                    id,
-                    Deadline {
-                        at,
-                        wake: at,
-                        checkpoint: checkpoint(at),
-                    },
-                )
-            })
-            .collect();
+        for &(at, id) in &order {
+            let Some(lease) = leases.get(id) else {
+                continue;
+            };
+            let deadline = Deadline {
+                at,
+                wake: at,
+                checkpoint: self.options.checkpoint_after(now, at),
+                ttl: lease.ttl(),
+                is_checkpointed: lease.is_checkpointed(),
+            };
+            self.deadlines.insert(id, deadline);
+        }
+        // Sets are built whole from sorted runs, which is far cheaper than one insert after another.
         self.checkpoints = order
             .iter()
-            .filter_map(|&(at, id)| Some((checkpoint(at)?, id)))
+            .filter_map(|&(at, id)| Some((self.options.checkpoint_after(now, at)?, id)))
             .collect();
         self.wakes = order.into_iter().collect();
     }
@@ -133,7 +148,7 @@ impl Expiry {
     /// A grant was applied.
     pub fn on_granted(&mut self, now: Duration, id: LeaseId, ttl: i64) {
         if self.primary {
-            self.set(id, now + seconds(ttl), now);
+            self.set(id, ttl, now);
         }
     }
 
@@ -142,37 +157,46 @@ impl Expiry {
         self.unset(id);
     }
 
-    /// A checkpoint was applied: the next one is due an interval later.
-    pub fn on_checkpointed(&mut self, now: Duration, id: LeaseId) {
-        if let Some(deadline) = self.deadlines.get(&id).copied() {
-            self.schedule_checkpoint(id, deadline.at, now);
+    /// A checkpoint of this many seconds (0: none any more) was applied: the next one is due an interval later.
+    pub fn on_checkpointed(&mut self, now: Duration, id: LeaseId, remaining_ttl: i64) {
+        if let Some(deadline) = self.deadlines.get_mut(&id) {
+            deadline.is_checkpointed = remaining_ttl > 0;
+            let at = deadline.at;
+            self.schedule_checkpoint(id, at, now);
         }
     }
 
-    /// A keep-alive: the lease gets its whole TTL again. Answers the TTL in seconds. If the lease was checkpointed
-    /// ([`super::Lease::is_checkpointed`]), the caller also proposes a checkpoint of 0.
-    pub fn renew(
-        &mut self,
-        now: Duration,
-        id: LeaseId,
-        leases: &Leases,
-    ) -> Result<i64, RenewError> {
+    /// A keep-alive: the lease gets its whole TTL again.
+    ///
+    /// # Errors
+    /// Why it does not: [`RenewError`].
+    pub fn renew(&mut self, now: Duration, id: LeaseId) -> Result<Renewed, RenewError> {
         if !self.primary {
             return Err(RenewError::NotPrimary);
         }
-        let lease = leases.get(id).ok_or(RenewError::LeaseNotFound)?;
-        let ttl = lease.ttl();
-        let at = now + seconds(ttl);
-        match self.deadlines.get_mut(&id) {
-            Some(deadline) if deadline.at <= now => return Err(RenewError::Expired),
-            Some(deadline) if deadline.wake <= at => deadline.at = at,
+        let deadline = self
+            .deadlines
+            .get_mut(&id)
+            .ok_or(RenewError::LeaseNotFound)?;
+        if deadline.at <= now {
+            return Err(RenewError::Expired);
+        }
+        let renewed = Renewed {
+            ttl: deadline.ttl,
+            is_checkpointed: deadline.is_checkpointed,
+        };
+        let at = now + seconds(renewed.ttl);
+        deadline.at = at;
+        if deadline.wake > at {
             // It had more than its TTL, from an election.
-            _ => self.set(id, at, now),
+            let former = std::mem::replace(&mut deadline.wake, at);
+            self.wakes.remove(&(former, id));
+            self.wakes.insert((at, id));
         }
         if self.options.checkpoint_interval.is_some() {
             self.schedule_checkpoint(id, at, now);
         }
-        Ok(ttl)
+        Ok(renewed)
     }
 
     /// Up to `limit` leases whose time is over, longest over first. Each is named again after three seconds unless it
@@ -279,14 +303,17 @@ impl Expiry {
         }
     }
 
-    fn set(&mut self, id: LeaseId, at: Duration, now: Duration) {
+    fn set(&mut self, id: LeaseId, ttl: i64, now: Duration) {
         self.unset(id);
+        let at = now + seconds(ttl);
         self.deadlines.insert(
             id,
             Deadline {
                 at,
                 wake: at,
                 checkpoint: None,
+                ttl,
+                is_checkpointed: false,
             },
         );
         self.wakes.insert((at, id));
@@ -364,13 +391,16 @@ mod tests {
         leases
     }
 
+    fn renew(expiry: &mut Expiry, now: Duration, id: LeaseId) -> Result<i64, RenewError> {
+        expiry.renew(now, id).map(|renewed| renewed.ttl)
+    }
+
     #[test]
     fn only_a_leader_counts() {
-        let leases = leases(&[(1, 5)]);
         let mut expiry = Expiry::default();
         expiry.on_granted(s(0), LeaseId(1), 5);
         assert_eq!(
-            expiry.renew(s(1), LeaseId(1), &leases),
+            renew(&mut expiry, s(1), LeaseId(1)),
             Err(RenewError::NotPrimary)
         );
         assert_eq!(
@@ -422,14 +452,14 @@ mod tests {
         let leases = leases(&[(1, 5)]);
         let mut expiry = Expiry::default();
         expiry.promote(s(0), s(0), &leases);
-        assert_eq!(expiry.renew(s(4), LeaseId(1), &leases), Ok(5));
+        assert_eq!(renew(&mut expiry, s(4), LeaseId(1)), Ok(5));
         assert!(expiry.poll_expired(s(8), 10).is_empty());
         assert_eq!(
-            expiry.renew(s(9), LeaseId(1), &leases),
+            renew(&mut expiry, s(9), LeaseId(1)),
             Err(RenewError::Expired)
         );
         assert_eq!(
-            expiry.renew(s(9), LeaseId(7), &leases),
+            renew(&mut expiry, s(9), LeaseId(7)),
             Err(RenewError::LeaseNotFound)
         );
         assert_eq!(
@@ -445,8 +475,8 @@ mod tests {
         let mut expiry = Expiry::default();
         expiry.promote(s(0), s(0), &leases);
         // 1 ends at 15, behind all but nothing; 2 at 12, with 3.
-        assert_eq!(expiry.renew(s(5), LeaseId(1), &leases), Ok(10));
-        assert_eq!(expiry.renew(s(1), LeaseId(2), &leases), Ok(11));
+        assert_eq!(renew(&mut expiry, s(5), LeaseId(1)), Ok(10));
+        assert_eq!(renew(&mut expiry, s(1), LeaseId(2)), Ok(11));
         let (mut listed, mut after) = (Vec::new(), None);
         loop {
             let (ids, last) = expiry.list(after, 1);
@@ -457,7 +487,7 @@ mod tests {
             }
         }
         assert_eq!(listed, [2, 3, 4, 1].map(LeaseId));
-        assert_eq!(expiry.renew(s(6), LeaseId(2), &leases), Ok(11));
+        assert_eq!(renew(&mut expiry, s(6), LeaseId(2)), Ok(11));
         // Three that were put off do not keep one from being named.
         assert_eq!(expiry.poll_expired(s(12), 1), [LeaseId(3)]);
         assert_eq!(expiry.poll_expired(s(16), 10), [4, 1, 3].map(LeaseId));
@@ -469,7 +499,7 @@ mod tests {
         let leases = leases(&[(1, 10)]);
         let mut expiry = Expiry::default();
         expiry.promote(s(0), s(5), &leases);
-        assert_eq!(expiry.renew(s(1), LeaseId(1), &leases), Ok(10));
+        assert_eq!(renew(&mut expiry, s(1), LeaseId(1)), Ok(10));
         assert_eq!(expiry.next_timeout(), Some(s(11)));
         assert_eq!(expiry.poll_expired(s(11), 10), [LeaseId(1)]);
     }
@@ -507,9 +537,15 @@ mod tests {
         assert!(expiry.poll_checkpoints(s(299), 10).is_empty());
         assert_eq!(expiry.poll_checkpoints(s(300), 10), [(LeaseId(1), 700)]);
         assert!(expiry.poll_checkpoints(s(300), 10).is_empty());
-        expiry.on_checkpointed(s(301), LeaseId(1));
+        expiry.on_checkpointed(s(301), LeaseId(1), 700);
         assert_eq!(expiry.poll_checkpoints(s(601), 10), [(LeaseId(1), 399)]);
-        assert_eq!(expiry.renew(s(602), LeaseId(1), &leases), Ok(1000));
+        let renewed = |is_checkpointed| Renewed {
+            ttl: 1000,
+            is_checkpointed,
+        };
+        assert_eq!(expiry.renew(s(602), LeaseId(1)), Ok(renewed(true)));
+        expiry.on_checkpointed(s(602), LeaseId(1), 0);
+        assert_eq!(expiry.renew(s(602), LeaseId(1)), Ok(renewed(false)));
         assert_eq!(expiry.poll_checkpoints(s(902), 10), [(LeaseId(1), 700)]);
     }
 }

@@ -25,7 +25,7 @@ use crate::mvcc::RequestError;
 use crate::tail::{Bucket, Mutation, Tail};
 use crate::types::LeaseId;
 
-pub use expiry::{Expiry, ExpiryOptions, RenewError};
+pub use expiry::{Expiry, ExpiryOptions, RenewError, Renewed};
 
 /// Longest TTL that can be granted, in seconds.
 pub const TTL_MAX: i64 = 9_000_000_000;

@@ -11,7 +11,7 @@ use proto::etcdserverpb::{
 };
 
 use super::{Node, ProposeError};
-use crate::lease::{Lease, RenewError};
+use crate::lease::RenewError;
 use crate::state::ApplyEffect;
 use crate::types::LeaseId;
 
@@ -74,8 +74,8 @@ impl Node {
         match effect {
             ApplyEffect::LeaseGranted { id, ttl } => self.expiry.on_granted(self.now, *id, *ttl),
             ApplyEffect::LeaseRevoked { id } => self.expiry.on_revoked(*id),
-            ApplyEffect::LeaseCheckpointed { id, .. } => {
-                self.expiry.on_checkpointed(self.now, *id);
+            ApplyEffect::LeaseCheckpointed { id, remaining_ttl } => {
+                self.expiry.on_checkpointed(self.now, *id, *remaining_ttl);
             }
             _ => {}
         }
@@ -85,14 +85,13 @@ impl Node {
     ///
     /// `granted_by` is the last entry that may have granted it: [`Node::commit_index`] when the keep-alive came.
     pub fn renew_lease(&mut self, id: LeaseId, granted_by: u64, now: Duration) -> Renewal {
-        let leases = self.state.view().leases();
-        match self.expiry.renew(now, id, leases) {
-            Ok(ttl) => {
-                if leases.get(id).is_some_and(Lease::is_checkpointed) {
+        match self.expiry.renew(now, id) {
+            Ok(renewed) => {
+                if renewed.is_checkpointed {
                     // If it is refused the lease lives shorter under the next leader; that one renewal is not worth more.
                     let _ = self.propose_checkpoints(&[(id, 0)]);
                 }
-                Renewal::Renewed(ttl)
+                Renewal::Renewed(renewed.ttl)
             }
             Err(RenewError::LeaseNotFound) if self.applied_index >= granted_by => Renewal::Unknown,
             Err(_) => Renewal::NotYet,

@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use engine::mvcc::quota;
 use engine::node::LeaseCursor;
 use engine::types::LeaseId;
 use net::grpc::{Code, Status};
+use prost::Message;
 use proto::etcdserverpb::{
     InternalRaftRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus,
@@ -147,9 +148,10 @@ async fn answer_all(
         }
         // The revision is from before the renewal, so that a lease revoked at it cannot be told as alive after it.
         let header = shard.with_view(|view| shard.header_at(view, view.revision()));
-        let ttls = renew(shard, &ids).await.map_err(Failure::Refused)?;
-        for (id, ttl) in ids.into_iter().zip(ttls) {
-            out.send(keep_alive_response(header, id, ttl))?;
+        let renewed = renew(shard, ids).await.map_err(Failure::Refused)?;
+        let mut answers = KeepAliveAnswers::new(header, renewed.len());
+        for (id, ttl) in renewed {
+            out.send(answers.encode(id, ttl))?;
         }
         if let Some(status) = bad {
             shard.metrics.stream_failures.keep_alive_receive.inc();
@@ -164,10 +166,10 @@ async fn answer_all(
 /// Messages that a stream keeps room for.
 const KEPT_MESSAGES: usize = 4;
 
-/// The new times to live; 0 for a lease that is gone.
-async fn renew(shard: &Shard, ids: &[i64]) -> Result<Vec<i64>, Status> {
+/// The leases with their new times to live; 0 for one that is gone.
+async fn renew(shard: &Shard, ids: Vec<i64>) -> Result<Vec<(i64, i64)>, Status> {
     let (sender, told) = driver::oneshot();
-    shard.renew(ids.to_vec(), move |renewed| {
+    shard.renew(ids, move |renewed| {
         // Nobody listens any more: the task has ended with its connection.
         let _ = sender.send(renewed);
     });
@@ -175,10 +177,61 @@ async fn renew(shard: &Shard, ids: &[i64]) -> Result<Vec<i64>, Status> {
     renewed.map_err(FrontError::status)
 }
 
-fn keep_alive_response(header: ResponseHeader, id: i64, ttl: i64) -> Bytes {
-    respond::message(&LeaseKeepAliveResponse {
-        header: Some(header),
-        id,
-        ttl,
-    })
+/// Encodes the answers to what was asked at once. Their headers are the same, and they lie behind each other in one piece
+/// of memory.
+struct KeepAliveAnswers {
+    /// The header as the first field of each.
+    head: Vec<u8>,
+    out: BytesMut,
+}
+
+impl KeepAliveAnswers {
+    /// The number of the field `header`.
+    const HEADER: u32 = 1;
+    /// Id and time to live take no more: two keys and two numbers.
+    const REST_LEN_MAX: usize = 2 + 2 * 10;
+
+    fn new(header: ResponseHeader, count: usize) -> Self {
+        let mut head = Vec::new();
+        prost::encoding::message::encode(Self::HEADER, &header, &mut head);
+        let len_max = head.len() + Self::REST_LEN_MAX;
+        let out = BytesMut::with_capacity(count * len_max);
+        KeepAliveAnswers { head, out }
+    }
+
+    fn encode(&mut self, id: i64, ttl: i64) -> Bytes {
+        let rest = LeaseKeepAliveResponse {
+            header: None,
+            id,
+            ttl,
+        };
+        self.out.extend_from_slice(&self.head);
+        let encoded = rest.encode(&mut self.out);
+        debug_assert!(encoded.is_ok(), "there is room");
+        self.out.split().freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_what_the_generated_types_encode() {
+        let header = ResponseHeader {
+            cluster_id: u64::MAX,
+            member_id: 7,
+            revision: 300,
+            raft_term: 2,
+        };
+        let mut answers = KeepAliveAnswers::new(header, 3);
+        for (id, ttl) in [(1, 0), (i64::MIN, i64::MAX), (0, 60)] {
+            let whole = LeaseKeepAliveResponse {
+                header: Some(header),
+                id,
+                ttl,
+            };
+            assert_eq!(answers.encode(id, ttl), whole.encode_to_vec());
+        }
+    }
 }

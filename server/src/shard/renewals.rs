@@ -13,8 +13,8 @@ use super::port::LinkReply;
 use crate::errors::FrontError;
 use crate::metrics::Counter;
 
-/// The new times to live, in the order of the leases; 0 for those that are gone.
-pub(crate) type Renewed = Result<Vec<i64>, FrontError>;
+/// The leases in the order in which they were asked for, with their new times to live; 0 for those that are gone.
+pub(crate) type Renewed = Result<Vec<(i64, i64)>, FrontError>;
 
 /// Who is told.
 pub(crate) enum RenewalWaiter {
@@ -35,14 +35,16 @@ impl RenewalWaiter {
 
 /// The leases that one stream asked for at once.
 pub(super) struct Renewals {
-    ids: Vec<i64>,
-    /// As far as they are known.
-    ttls: Vec<Option<i64>>,
+    /// With their new times to live, or [`NOT_YET`].
+    leases: Vec<(i64, i64)>,
     /// The last entry that may have granted one of them.
     granted_by: u64,
     deadline: Duration,
     waiter: RenewalWaiter,
 }
+
+/// No time to live: it is still to be asked for.
+const NOT_YET: i64 = -1;
 
 impl Renewals {
     pub(super) fn new(
@@ -52,8 +54,7 @@ impl Renewals {
         waiter: RenewalWaiter,
     ) -> Self {
         Renewals {
-            ttls: vec![None; ids.len()],
-            ids,
+            leases: ids.into_iter().map(|id| (id, NOT_YET)).collect(),
             granted_by,
             deadline,
             waiter,
@@ -67,23 +68,26 @@ impl Renewals {
         now: Duration,
         renewed_count: &Counter,
     ) -> Option<Self> {
-        for (id, ttl) in self.ids.iter().zip(&mut self.ttls) {
-            if ttl.is_none() {
-                *ttl = match node.renew_lease(LeaseId(*id), self.granted_by, now) {
-                    Renewal::Renewed(ttl) => {
-                        renewed_count.inc();
-                        Some(ttl)
-                    }
-                    Renewal::Unknown => Some(0),
-                    Renewal::NotYet => None,
-                };
+        let mut has_open = false;
+        for (id, ttl) in &mut self.leases {
+            if *ttl != NOT_YET {
+                continue;
             }
+            *ttl = match node.renew_lease(LeaseId(*id), self.granted_by, now) {
+                Renewal::Renewed(ttl) => {
+                    renewed_count.inc();
+                    ttl
+                }
+                Renewal::Unknown => 0,
+                Renewal::NotYet => NOT_YET,
+            };
+            has_open |= *ttl == NOT_YET;
         }
-        if self.ttls.contains(&None) && now < self.deadline {
-            return Some(self);
+        match has_open {
+            true if now < self.deadline => return Some(self),
+            true => self.waiter.finish(Err(FrontError::Timeout)),
+            false => self.waiter.finish(Ok(self.leases)),
         }
-        let ttls: Option<Vec<i64>> = self.ttls.into_iter().collect();
-        self.waiter.finish(ttls.ok_or(FrontError::Timeout));
         None
     }
 
