@@ -26,8 +26,6 @@ use net::{Limits, ServerConnection, ServerEvent};
 
 use super::turns::{Effort, Turn, Turns};
 
-/// What one read takes at most: large enough for a burst of pipelined calls.
-const READ_SIZE_BYTES: usize = 64 * 1024;
 /// What one write carries at most; more is sent by the next one, so that calls share the connection.
 const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
 
@@ -190,20 +188,18 @@ async fn read_all<O: Owner>(owner: Rc<O>, stream: Rc<Stream>, first: Vec<u8>) {
     let wire = owner.wire();
     take_octets(&owner, &first).await;
     drop(first);
-    let mut buffer = Vec::with_capacity(READ_SIZE_BYTES);
     loop {
         while !wire.look(ServerConnection::wants_input) {
             wire.reader.notified().await;
             take_events(&owner, driver::now(), None).await;
         }
-        buffer.clear();
-        let (result, back) = stream.read(buffer).await;
-        buffer = back;
+        // Whoever waits has no buffer: most connections are silent most of the time.
+        let (result, octets) = stream.read(Vec::new()).await;
         match result {
             Ok(1..) => match &wire.tls {
-                None => take_octets(&owner, &buffer).await,
+                None => take_octets(&owner, &octets).await,
                 Some(tls) => {
-                    if take_sealed(&owner, tls, &buffer).await == TlsInput::Closed {
+                    if take_sealed(&owner, tls, &octets).await == TlsInput::Closed {
                         return;
                     }
                 }
