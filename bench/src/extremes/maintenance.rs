@@ -30,6 +30,8 @@ const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
 const STAYING_SHARE: u64 = 4;
 /// Keys that one request deletes.
 const DELETED_AT_ONCE: u64 = 2_000;
+/// Such requests in flight: etcd takes longer for more than it lets them wait.
+const DELETES_AT_ONCE: usize = 4;
 
 /// Above what is written here; etcd's default is 2 GiB.
 const QUOTA: &str = "--quota-backend-bytes=8589934592";
@@ -126,10 +128,12 @@ fn delete_most(run: &ExtremesRun, server: &RunningServer) -> Result<(), CaseErro
     process::with_core(run.client.core, || {
         let stall_limit = run.client.stall_limit;
         let mut crowd = Crowd::connect(server.endpoint(), 1, Limits::client(), stall_limit)?;
-        crowd.ask_many(DELETE_RANGE, request_count, |no| DeleteRangeRequest {
-            key: key(first + no * DELETED_AT_ONCE),
-            range_end: key(key_count.min(first + (no + 1) * DELETED_AT_ONCE)),
-            ..DeleteRangeRequest::default()
+        crowd.ask_some(DELETE_RANGE, request_count, DELETES_AT_ONCE, |no| {
+            DeleteRangeRequest {
+                key: key(first + no * DELETED_AT_ONCE),
+                range_end: key(key_count.min(first + (no + 1) * DELETED_AT_ONCE)),
+                ..DeleteRangeRequest::default()
+            }
         })?;
         Ok::<_, OwnError>(())
     })?;

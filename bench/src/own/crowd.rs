@@ -156,11 +156,22 @@ impl Crowd {
         &mut self,
         path: &str,
         count: u64,
+        request: impl FnMut(u64) -> M,
+    ) -> Result<(), OwnError> {
+        self.ask_some(path, count, ASKED_AT_ONCE, request)
+    }
+
+    /// The same with so many at once.
+    pub(crate) fn ask_some<M: Message>(
+        &mut self,
+        path: &str,
+        count: u64,
+        at_once: usize,
         mut request: impl FnMut(u64) -> M,
     ) -> Result<(), OwnError> {
         let (mut asked, mut answered) = (0, 0);
         let member_count = self.members.len();
-        for place in 0..ASKED_AT_ONCE {
+        for place in 0..at_once {
             if asked < count {
                 self.call(place % member_count, path, &request(asked))?;
                 asked += 1;
