@@ -460,6 +460,8 @@ impl LogShard {
     }
 
     fn start_store_work(self: &Rc<Self>) {
+        let is_behind = self.node.borrow().is_store_behind();
+        self.disks.store.hurry(is_behind);
         loop {
             let Some(io) = self.node.borrow_mut().poll_store_io() else {
                 return;

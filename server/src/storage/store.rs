@@ -60,6 +60,8 @@ struct Inner {
     /// Syncs until the file gets its name; 0: it has it.
     syncs_to_name: Cell<u32>,
     unsent: Cell<Unsent>,
+    /// See [`StoreDisk::hurry`].
+    hurries: Cell<bool>,
     /// How long the file was at the start; 0: there was none.
     found_len: u64,
     skips_sync: bool,
@@ -141,6 +143,7 @@ impl StoreDisk {
             map: Arc::new(map),
             syncs_to_name: Cell::new(syncs_to_name),
             unsent: Cell::new(Unsent::NOTHING),
+            hurries: Cell::new(false),
             found_len,
             skips_sync,
         })))
@@ -181,6 +184,12 @@ impl StoreDisk {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Leaves the pauses out from now on, or makes them again. Whoever fills memory faster than it is written has to wait for
+    /// that anyway, and longer.
+    pub fn hurry(&self, hurries: bool) {
+        self.0.hurries.set(hurries);
     }
 
     /// Bytes found at the start. 0: a new store ([`engine::store`]'s `create`).
@@ -315,7 +324,7 @@ impl StoreDisk {
         if !is_claimed || !bytes.len().is_multiple_of(BLOCK_SIZE_BYTES) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if bytes.len() >= PACED_SIZE_BYTES_MIN {
+        if bytes.len() >= PACED_SIZE_BYTES_MIN && !self.0.hurries.get() {
             driver::sleep(PACE).await;
         }
         let buf = AlignedBuf::copy_of(&bytes);
