@@ -72,7 +72,7 @@ impl Disk {
             StoreOp::Sync => self.sync(),
             StoreOp::Cut { len } => {
                 assert!(self.pending.is_empty(), "cut before all is synced");
-                let lost = self.now.len() as u64 - len;
+                let lost = self.now.len() - len;
                 assert!(lost <= 16 << 20, "{lost} bytes at once");
                 self.now.cut(*len);
                 self.cut_len = Some(*len);

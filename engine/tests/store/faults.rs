@@ -85,7 +85,7 @@ fn a_long_file_is_cut_in_steps_and_a_step_that_fails_leaves_the_rest() {
     };
     world.commit(&put(Some(value)), false);
     world.commit(&put(None), false);
-    let long = world.disk.now.len() as u64;
+    let long = world.disk.now.len();
     let mut cuts = Vec::new();
     for _ in 0..8 {
         world.store.release(world.store.txid());
