@@ -240,22 +240,38 @@ fn decode_query(encoded: &str) -> Option<Cow<'_, str>> {
     if !encoded.contains(['%', '+']) {
         return Some(Cow::Borrowed(encoded));
     }
+    let spaced = encoded.replace('+', " ");
+    let octets = decode_path(&spaced)?.into_owned();
+    String::from_utf8(octets).ok().map(Cow::Owned)
+}
+
+/// Undoes percent-encoding. `None` if an escape is malformed.
+pub fn decode_path(encoded: &str) -> Option<Cow<'_, [u8]>> {
+    if !encoded.contains('%') {
+        return Some(Cow::Borrowed(encoded.as_bytes()));
+    }
     let mut octets = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         rest = tail;
-        match first {
-            b'+' => octets.push(b' '),
-            b'%' => {
-                let (digits, tail) = tail.split_first_chunk::<2>()?;
-                rest = tail;
-                let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-                octets.push((high? << 4 | low?) as u8);
-            }
-            octet => octets.push(octet),
+        if first != b'%' {
+            octets.push(first);
+            continue;
         }
+        let (digits, tail) = tail.split_first_chunk::<2>()?;
+        rest = tail;
+        let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+        octets.push((high? << 4 | low?) as u8);
     }
-    String::from_utf8(octets).ok().map(Cow::Owned)
+    Some(Cow::Owned(octets))
+}
+
+/// Whether a path, without its escapes, begins with one of these.
+pub(crate) fn is_below(path: &str, prefixes: &[&str]) -> bool {
+    let path = decode_path(path).unwrap_or_default();
+    prefixes
+        .iter()
+        .any(|prefix| path.starts_with(prefix.as_bytes()))
 }
 
 /// One response with its whole body. Length, connection handling and, in HTTP/1.1, the reason are added when sent.

@@ -402,7 +402,7 @@ fn sniff(octets: &[u8]) -> Sniff {
         return if is_long { Sniff::Http1 } else { Sniff::More };
     };
     let line = octets[..end].trim_ascii_end();
-    let version = line.rsplit(|octet| *octet == b' ').next();
+    let version = line.splitn(3, |octet| *octet == b' ').nth(2);
     let has_version = version.is_some_and(|version| version.starts_with(b"HTTP/"));
     // Empty lines before a request are allowed (RFC 9112 §2.2).
     if line.is_empty() || has_version {
@@ -577,5 +577,6 @@ mod tests {
         assert_eq!(sniff(b"INVALID CONNECTION PREFACE\r\n\r\n"), Sniff::Neither);
         assert_eq!(sniff(b"\x16\x03\x01\x02\0"), Sniff::Neither);
         assert_eq!(sniff(b"GET /\r\n"), Sniff::Neither);
+        assert_eq!(sniff(b"GET /a b HTTP/1.1\r\n"), Sniff::Neither);
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{HEADER_COUNT_MAX, Limits};
-use crate::http::{Headers, HttpRequest, HttpResponse, Method, Version, split_target};
+use crate::http::{Headers, HttpRequest, HttpResponse, Method, Version, decode_path, split_target};
 
 /// Finds the empty line that ends a head, looking at each byte once however the head arrives.
 #[derive(Debug, Default)]
@@ -140,6 +140,9 @@ pub(super) fn parse_request(head: &[u8], limits: &Limits) -> Result<RequestHead,
     let expects_continue = check_expectation(&headers)?;
     let framing = request_framing(version, &headers)?;
     let (path, query) = split_target(target);
+    if decode_path(path).is_none() {
+        return Err(Refusal::Malformed);
+    }
     let is_large = matches!(framing, Framing::Length(len) if len > limits.body_size_bytes_max);
     if is_large && !limits.is_streamed(path) {
         return Err(Refusal::BodyTooLarge);
@@ -181,7 +184,7 @@ fn origin_form<'a>(method: &Method, target: &'a str) -> Option<&'a str> {
         return Some(target);
     }
     if target == "*" {
-        return (*method == Method::Options).then_some(target);
+        return Some(target);
     }
     let rest = target
         .strip_prefix("http://")

@@ -55,8 +55,7 @@ pub struct Limits {
 
 impl Limits {
     fn is_streamed(&self, path: &str) -> bool {
-        let prefixes = self.streamed_prefixes;
-        prefixes.iter().any(|prefix| path.starts_with(prefix))
+        crate::http::is_below(path, self.streamed_prefixes)
     }
 }
 

@@ -541,6 +541,8 @@ fn response_head(response: &HttpResponse, answering: Answering, framed: Framed) 
     match framed {
         Framed::Switched => push_field(&mut out, b"Connection", b"Upgrade"),
         _ if head::is_bodiless(status) => {}
+        // Go knows no length of what was not written.
+        Framed::Length(0) if answering.is_head => {}
         Framed::Length(len) => push_field(&mut out, b"Content-Length", len.to_string().as_bytes()),
         Framed::Chunks => push_field(&mut out, b"Transfer-Encoding", b"chunked"),
         Framed::UntilEnd => {}

@@ -289,7 +289,8 @@ fn malformed_requests_and_hosts() {
         "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
         "G\0T / HTTP/1.1\r\n",
         "GET relative HTTP/1.1\r\nHost: h\r\n\r\n",
-        "GET * HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /a%4 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET ftp://h/ HTTP/1.1\r\nHost: h\r\n\r\n",
     ] {
         assert_eq!(refused(input), BAD_REQUEST, "{input:?}");

@@ -54,7 +54,16 @@ pub(super) fn metadata(headers: &Headers) -> Result<Metadata, Status> {
         let Some(own) = name.strip_prefix(METADATA_PREFIX) else {
             continue;
         };
-        if own.is_empty() || !own.iter().all(is_of_name) {
+        // etcd's gateway is a client of its own server, and this is what becomes of such a call.
+        if own.is_empty() {
+            return Err(internal("there is an empty key in the header"));
+        }
+        if own == b"connection" {
+            return Err(internal(
+                "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR",
+            ));
+        }
+        if !own.iter().all(is_of_name) {
             continue;
         }
         if name.ends_with(BINARY_SUFFIX) {
@@ -79,7 +88,8 @@ fn binary(name: &[u8], value: &[u8]) -> Result<Vec<u8>, Status> {
     };
     decoded.ok_or_else(|| {
         let at = value.iter().position(|octet| !is_of_base64(*octet));
-        let at = at.unwrap_or(value.len());
+        // A last group of one letter is no octet; its beginning is told.
+        let at = at.unwrap_or(value.len() / 4 * 4);
         let name = canonical(name);
         invalid(format!(
             "invalid binary header {name}: illegal base64 data at input byte {at}"
@@ -101,6 +111,10 @@ fn canonical(name: &[u8]) -> String {
         word
     });
     words.collect::<Vec<_>>().join("-")
+}
+
+fn internal(text: &'static str) -> Status {
+    Status::new(Code::Internal, text)
 }
 
 fn invalid(text: String) -> Status {
@@ -135,6 +149,18 @@ mod tests {
             refused.message,
             "invalid binary header Grpc-Metadata-X-Bin: illegal base64 data at input byte 3"
         );
+        let refused = metadata(&headers(&[("grpc-metadata-x-bin", "Zm9vZ")])).unwrap_err();
+        assert!(refused.message.ends_with("input byte 4"));
+        for (name, text) in [
+            ("Grpc-Metadata-", "there is an empty key in the header"),
+            (
+                "Grpc-Metadata-Connection",
+                "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR",
+            ),
+        ] {
+            let refused = metadata(&headers(&[(name, "x")])).unwrap_err();
+            assert_eq!((refused.code, &*refused.message), (Code::Internal, text));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use net::grpc::{Code, Status};
 
+use super::form::Form;
 use super::read;
 use super::scan::{ScanError, Values};
 
@@ -27,6 +28,8 @@ pub(crate) struct Intake {
     /// The rest of the body means nothing.
     is_over: bool,
     message_len_max: usize,
+    /// The body is no JSON.
+    form: Option<Form>,
 }
 
 impl Intake {
@@ -37,7 +40,21 @@ impl Intake {
             is_stream,
             is_over: false,
             message_len_max,
+            form: None,
         }
+    }
+
+    /// The same for a body that is a form: its call is an empty one, or none.
+    pub(super) fn of_form(self, form: Form) -> Self {
+        Intake {
+            form: Some(form),
+            ..self
+        }
+    }
+
+    /// Whether only the end of the body tells if there is a call.
+    pub(crate) fn is_form(&self) -> bool {
+        self.form.is_some()
     }
 
     /// Octets that wait for the rest of their value.
@@ -52,6 +69,9 @@ impl Intake {
     pub(crate) fn push(&mut self, octets: &[u8], messages: &mut Vec<Bytes>) -> Result<(), Status> {
         if self.is_over {
             return Ok(());
+        }
+        if let Some(form) = &mut self.form {
+            return form.push(octets);
         }
         self.values.push(octets);
         self.poll(messages, false)?;
@@ -69,6 +89,10 @@ impl Intake {
     /// # Errors
     /// As [`Intake::push`].
     pub(crate) fn end(&mut self, messages: &mut Vec<Bytes>) -> Result<(), Status> {
+        if let Some(form) = &mut self.form {
+            form.end()?;
+            self.is_over |= self.is_stream;
+        }
         match self.is_over {
             true => Ok(()),
             false => self.poll(messages, true),

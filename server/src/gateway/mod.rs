@@ -17,6 +17,7 @@
 
 mod base64;
 mod fields;
+mod form;
 mod intake;
 mod read;
 mod routes;
@@ -31,10 +32,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use net::Metadata;
 use net::grpc::{Code, Status};
-use net::http::{HttpRequest, HttpResponse, Method};
+use net::http::{HttpRequest, HttpResponse, Method, decode_path};
 
 use crate::errors;
 use crate::method::{self, METHODS, MethodNo, Shape};
+use form::Form;
 pub(crate) use intake::Intake;
 pub use text::{Message, Requests, methods};
 
@@ -57,9 +59,9 @@ pub(crate) struct Begun {
     pub(crate) intake: Intake,
 }
 
-/// Whether a path is the gateway's.
-pub(crate) fn is_ours(path: &str) -> bool {
-    path.starts_with(PREFIX) || path.starts_with(PREFIX_BETA)
+/// Whether a route is the gateway's.
+pub(crate) fn is_ours(route: &str) -> bool {
+    route.starts_with(PREFIX)
 }
 
 /// Finds out by its head what a request asks for, or answers it.
@@ -72,8 +74,7 @@ pub(crate) fn begin(request: &HttpRequest, message_len_max: usize) -> Result<Beg
         return Err(refusal(&Status::new(Code::NotFound, "Not Found")));
     };
     if request.method != Method::Post {
-        let status = Status::new(Code::Unimplemented, "Method Not Allowed");
-        return Err(refusal(&status));
+        return Err(refusal(&method_not_allowed()));
     }
     let (Some(method), Some(schema)) = (method::find(path), proto::schema::method(path)) else {
         return Err(refusal(&errors::unknown_path(path)));
@@ -84,12 +85,24 @@ pub(crate) fn begin(request: &HttpRequest, message_len_max: usize) -> Result<Beg
         return Err(refusal(&timed_out()));
     }
     let is_stream = METHODS[method].shape == Shape::BidiStream;
+    let intake = Intake::new(schema.input, is_stream, message_len_max);
+    let intake = match form::method_override(request) {
+        None => intake,
+        Some(name) => {
+            let refusal = (name != "POST").then(method_not_allowed);
+            intake.of_form(Form::new(&request.query, refusal))
+        }
+    };
     Ok(Begun {
         method,
         metadata,
         timeout,
-        intake: Intake::new(schema.input, is_stream, message_len_max),
+        intake,
     })
+}
+
+fn method_not_allowed() -> Status {
+    Status::new(Code::Unimplemented, "Method Not Allowed")
 }
 
 /// No call is over sooner.
@@ -102,27 +115,13 @@ pub(crate) fn timed_out() -> Status {
 
 /// A path without percent-encoding; one that is no valid encoding stays as it is, and leads nowhere.
 fn unescaped(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
+    match decode_path(path) {
+        None => Cow::Borrowed(path),
+        Some(octets) => match octets {
+            Cow::Borrowed(_) => Cow::Borrowed(path),
+            Cow::Owned(octets) => String::from_utf8(octets).map_or(Cow::Borrowed(path), Cow::Owned),
+        },
     }
-    let mut octets = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        if *first != b'%' {
-            octets.push(*first);
-            continue;
-        }
-        let Some((digits, tail)) = tail.split_first_chunk::<2>() else {
-            return Cow::Borrowed(path);
-        };
-        rest = tail;
-        match digits.map(|digit| char::from(digit).to_digit(16)) {
-            [Some(high), Some(low)] => octets.push((high << 4 | low) as u8),
-            _ => return Cow::Borrowed(path),
-        }
-    }
-    String::from_utf8(octets).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 /// The response to a unary call that has ended.

@@ -1,18 +1,30 @@
 //! The routes of a client listener, and what surrounds each: allowed hosts, CORS, the date.
 
+use std::borrow::Cow;
+
 use net::http::{HttpRequest, HttpResponse, Method};
 
 use super::health::HealthPlan;
+use super::path::{Trees, locate};
 use super::{NodeStatus, version_response};
 use crate::config::{Allowed, go};
 use crate::logging;
 use crate::metrics::{self, HealthCheckKind};
 
-/// `--host-whitelist` and `--cors`.
+/// `--host-whitelist`, `--cors` and `--enable-grpc-gateway`.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
     pub hosts: &'a Allowed,
     pub origins: &'a Allowed,
+    pub has_gateway: bool,
+}
+
+/// A request that is let in.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    pub decoration: Decoration,
+    /// The path of the route that it asks for.
+    pub route: Cow<'a, str>,
 }
 
 /// What to do about a request, and what its response must carry.
@@ -86,9 +98,9 @@ impl Decoration {
 /// Finds out what to do about a request.
 pub fn route(request: &HttpRequest, access: Access<'_>, node: &NodeStatus) -> Routed {
     match admit(request, access) {
-        Ok(decoration) => Routed {
+        Ok(Admitted { decoration, route }) => Routed {
             decoration,
-            work: route_path(request, node),
+            work: route_path(&route, request, node),
         },
         Err((decoration, response)) => Routed {
             decoration,
@@ -101,10 +113,13 @@ pub fn route(request: &HttpRequest, access: Access<'_>, node: &NodeStatus) -> Ro
 ///
 /// # Errors
 /// The answer and its decoration.
-pub fn admit(
-    request: &HttpRequest,
+pub fn admit<'a>(
+    request: &'a HttpRequest,
     access: Access<'_>,
-) -> Result<Decoration, (Decoration, HttpResponse)> {
+) -> Result<Admitted<'a>, (Decoration, HttpResponse)> {
+    if request.method == Method::Options && request.path == "*" {
+        return Err((Decoration::NONE, HttpResponse::new(200)));
+    }
     let host = host_name(request.headers.get_str("host").unwrap_or_default());
     if !access.hosts.contains(host) {
         logging::warn!("rejecting HTTP request to prevent DNS rebinding attacks", "host" => host);
@@ -112,15 +127,17 @@ pub fn admit(
         return Err((Decoration::NONE, refusal));
     }
     let decoration = Decoration::of(request, access.origins);
-    match request.method {
-        // Answers browsers that ask beforehand, for any path.
-        Method::Options => Err((decoration, HttpResponse::new(200))),
-        _ => Ok(decoration),
+    // Answers browsers that ask beforehand, for any path.
+    if request.method == Method::Options {
+        return Err((decoration, HttpResponse::new(200)));
+    }
+    match locate(request, Trees::client(access.has_gateway)) {
+        Ok(route) => Ok(Admitted { decoration, route }),
+        Err(response) => Err((decoration, response)),
     }
 }
 
-fn route_path(request: &HttpRequest, node: &NodeStatus) -> Work {
-    let path = request.path.as_str();
+fn route_path(path: &str, request: &HttpRequest, node: &NodeStatus) -> Work {
     let plan = match path {
         "/version" => return Work::Respond(version_response(&request.method, node)),
         // Go's handler asks for no particular method.
@@ -192,6 +209,7 @@ mod tests {
     const ANY: Access<'static> = Access {
         hosts: &Allowed::Any,
         origins: &Allowed::Any,
+        has_gateway: true,
     };
 
     fn request(method: Method, path: &str, headers: &[(&str, &str)]) -> HttpRequest {
@@ -291,6 +309,7 @@ mod tests {
         let access = Access {
             hosts: &Allowed::Any,
             origins: &origins,
+            has_gateway: true,
         };
         let allowed = respond(
             &request(Method::Get, "/", &[("Origin", "http://a:1")]),
@@ -312,6 +331,7 @@ mod tests {
         let access = Access {
             hosts: &hosts,
             origins: &Allowed::Any,
+            has_gateway: true,
         };
         for host in ["good", "good:2379", "[::1]:2379"] {
             assert_eq!(

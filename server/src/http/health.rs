@@ -311,6 +311,7 @@ mod tests {
         let access = Access {
             hosts: &Allowed::Any,
             origins: &Allowed::Any,
+            has_gateway: true,
         };
         let Work::Check(mut plan) = route_client(&request, access, node).work else {
             panic!("{target} is no check")

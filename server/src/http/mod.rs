@@ -17,6 +17,7 @@
 
 mod client;
 mod health;
+mod path;
 mod peer;
 
 use bytes::Bytes;
@@ -26,9 +27,10 @@ use serde::Serialize;
 use crate::version;
 
 pub use client::{
-    Access, Decoration, Routed, Work, admit, metrics_response, route as route_client,
+    Access, Admitted, Decoration, Routed, Work, admit, metrics_response, route as route_client,
 };
 pub use health::{HealthPlan, ReadKind};
+pub use path::{Trees, locate};
 pub use peer::{is_linearizable, route as route_peer};
 
 /// What routes tell about this node, as it is when a request comes.

@@ -9,7 +9,7 @@ use net::http1::{Event, Limits, Server};
 
 use super::routes::{self, Directory, Route};
 use super::{Peers, Refused, StreamKind, WRITE_TIMEOUT, outgoing};
-use crate::http::{is_linearizable, route_peer};
+use crate::http::{Trees, is_linearizable, locate, route_peer};
 use crate::logging::{self, http_date};
 use crate::services::http::node_status;
 use crate::shard::AnyListener;
@@ -83,6 +83,9 @@ enum Answer {
 fn answer(peers: &Rc<Peers>, request: &HttpRequest) -> Answer {
     let now = SystemTime::now();
     let date = http_date(now);
+    if let Err(response) = locate(request, Trees::PEER) {
+        return Answer::Whole(response.header("Date", date));
+    }
     let response = match routes::route(request, peers.identity, &Book(peers), now) {
         Route::Stream { kind, from } => {
             let head = routes::stream_head(HttpResponse::new(200), peers.identity);

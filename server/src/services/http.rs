@@ -52,6 +52,7 @@ pub(crate) fn access(config: &Config, role: Role) -> Access<'_> {
             _ => &config.host_whitelist,
         },
         origins: &config.cors,
+        has_gateway: config.grpc_gateway,
     }
 }
 

@@ -26,7 +26,7 @@ use super::wire::{self, Owner, Wire};
 use super::{Entrance, Role, Shard};
 use crate::errors::{self, FrontError};
 use crate::gateway::{self, websocket};
-use crate::http::{Decoration, admit};
+use crate::http::{Admitted, Decoration, admit};
 use crate::logging::http_date;
 use crate::method::{self, METHODS, MethodNo, Served, Shape};
 use crate::services;
@@ -142,16 +142,18 @@ impl Connection {
 
     /// The head of a plain request whose body follows.
     fn on_http_start(self: &Rc<Self>, id: CallId, request: HttpRequest) {
-        if !self.shard.config.grpc_gateway || !gateway::is_ours(&request.path) {
-            return self.on_http(id, request);
-        }
         let access = services::http::access(&self.shard.config, self.role);
         let refuse = |decoration: Decoration, response| {
             let date = http_date(SystemTime::now());
             self.respond(id, decoration.finish(response, &date));
         };
         let decoration = match admit(&request, access) {
-            Ok(decoration) => decoration,
+            Ok(Admitted { decoration, route })
+                if access.has_gateway && gateway::is_ours(&route) =>
+            {
+                decoration
+            }
+            Ok(_) => return self.on_http(id, request),
             Err((decoration, response)) => return refuse(decoration, response),
         };
         let message_len_max = self.shard.limits.message_bytes_max;
@@ -183,12 +185,13 @@ impl Connection {
             .timeout
             .map(|timeout| self.cut_off_later(id, timeout, gateway::timed_out()));
         let method = begun.method;
+        let begins_now = METHODS[method].shape == Shape::BidiStream && !begun.intake.is_form();
         self.gateway
             .open(id, method, decoration, begun.intake, deadline);
         if is_websocket {
             self.gateway.switch(id);
         }
-        if METHODS[method].shape == Shape::BidiStream {
+        if begins_now {
             if let Err(status) = self.begin_call(id, method, &begun.metadata) {
                 self.finish(id, &status);
             }

@@ -136,9 +136,9 @@ impl GatewayCalls {
         let call = GatewayCall {
             method,
             decoration,
-            intake,
             socket: None,
-            is_begun: METHODS[method].shape == Shape::BidiStream,
+            is_begun: METHODS[method].shape == Shape::BidiStream && !intake.is_form(),
+            intake,
             whole: None,
             begun: BytesMut::new(),
             missing_len: 0,

@@ -16,9 +16,23 @@ import (
 // request is one request; the method is POST unless named.
 type request struct {
 	method, path, body string
+	// fields are header fields, as name and value in turn.
+	fields []string
 }
 
 func post(path, body string) request { return request{method: "POST", path: path, body: body} }
+
+// with is a range of a key with header fields.
+func with(body string, fields ...string) request {
+	return request{method: "POST", path: "/v3/kv/range", body: body, fields: fields}
+}
+
+const form = "application/x-www-form-urlencoded"
+
+// formed is a form that names another method.
+func formed(path, method, body string) request {
+	return request{method: "POST", path: path, body: body, fields: []string{"Content-Type", form, "X-HTTP-Method-Override", method}}
+}
 
 // requests are sent in this order: some need what others wrote.
 var requests = []request{
@@ -113,6 +127,84 @@ var requests = []request{
 	post("/v3/kv/put", `{"key":"Zm9v","value":"`+base64.StdEncoding.EncodeToString(make([]byte, 2<<20))+`"}`),
 }
 
+// furtherRequests are sent behind one put: they write nothing.
+var furtherRequests = []request{
+	post("/v3/kv/put", `{"key":"Zm9v","value":"YmFy"}`),
+	formed("/v3/kv/range", "GET", `{"key":"Zm9v"}`),
+	formed("/v3/kv/range", "get", "key=Zm9v"),
+	formed("/v3/kv/range", "DELETE", ""),
+	formed("/v3/kv/range", "POST", `{"key":"Zm9v"}`),
+	formed("/v3/kv/range", "post", "key=Zm9v"),
+	formed("/v3/kv/range", "", `{"key":"Zm9v"}`),
+	formed("/v3/kv/range", "a method", `{"key":"Zm9v"}`),
+	formed("/v3/kv/range", "GET", "a=%zz"),
+	formed("/v3/kv/range", "POST", "a=%4"),
+	formed("/v3/kv/range", "POST", "%zz&a;b"),
+	formed("/v3/kv/range?a;b", "POST", `{"key":"Zm9v"}`),
+	formed("/v3/kv/range?a=%zz", "GET", ""),
+	formed("/v3/kv/range", "GET", strings.Repeat("a&", 10000)),
+	formed("/v3/kv/range", "POST", strings.Repeat("a", 10<<20)),
+	formed("/v3/kv/range", "POST", strings.Repeat("a", 10<<20+1)),
+	formed("/v3/nothing", "GET", ""),
+	formed("/v3/lease/keepalive", "POST", `{"ID":"1"}`),
+	formed("/v3/lease/keepalive", "GET", `{"ID":"1"}`),
+	formed("/v3/lease/keepalive", "POST", "%"),
+	formed("/v3/lease/leases", "POST", "a"),
+	with(`{"key":"Zm9v"}`, "Content-Type", form),
+	with(`{"key":"Zm9v"}`, "Content-Type", form+"; charset=utf-8", "X-HTTP-Method-Override", "GET"),
+	with(`{"key":"Zm9v"}`, "Content-Type", "application/json", "X-HTTP-Method-Override", "GET"),
+	with(`{"key":"Zm9v"}`, "Content-Type", "application/x-protobuf", "Accept", "application/x-protobuf"),
+	with(`{"key":"Zm9v"}`, "Content-Type", ";;", "Accept", "application/json+pretty"),
+	with(`{"key":"Zm9v"}`, "Content-Encoding", "gzip", "Accept", "text/html"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-Hasleader", "true", "Grpc-Metadata-Foo", "bar"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "Zm9v"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "Zm9"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "Z"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "Zm9vZ"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "Zm9v="),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "Zm-_"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-X-Bin", "****"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-", "x"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-Connection", "close"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-Te", "trailers"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-Content-Type", "x"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-Grpc-Timeout", "1n"),
+	with(`{"key":"Zm9v"}`, "Grpc-Metadata-Token", "bad", "Authorization", "bad"),
+	with(`{"key":"Zm9v"}`, "Grpc-Timeout", "1x"),
+	with(`{"key":"Zm9v"}`, "Grpc-Timeout", "5S"),
+	with(`{"key":"Zm9v"}`, "Grpc-Timeout", "0S"),
+	with(`{"key":"Zm9v"}`, "Grpc-Timeout", "-1S"),
+	with(`{"key":"Zm9v"}`, "Grpc-Timeout", "12345678901234567890S"),
+	with(`{"key":"Zm9v"}`, "Te", "trailers"),
+	with(`{"key":""}`, "Te", "trailers"),
+	{method: "POST", path: "/v3/kv/range?pretty=true", body: `{"key":"Zm9v"}`},
+	{method: "POST", path: "/v3/kv/range?key=%zz&a;b", body: `{"key":"Zm9v"}`},
+	{method: "GET", path: "/v3/kv/range?key=Zm9v"},
+	{method: "HEAD", path: "/v3/kv/range"},
+	{method: "PATCH", path: "/v3/kv/range", body: `{"key":"Zm9v"}`},
+	{method: "TRACE", path: "/v3/kv/range"},
+	{method: "HEAD", path: "/v3/nothing"},
+	{method: "FOO", path: "/v3/nothing"},
+	post("/v3/kv%2Frange", `{"key":"Zm9v"}`),
+	post("/%763/kv/range", `{"key":"Zm9v"}`),
+	post("/v3%2Fkv/range", `{"key":"Zm9v"}`),
+	post("/v3beta%2Fkv/range", `{"key":"Zm9v"}`),
+	post("/v3/kv/range", `{"key":"Zm9v"}`+strings.Repeat(" ", 100)+"{"),
+	post("/v3/kv/range", "\n\n{\"key\":\"Zm9v\"}\n"),
+	post("/v3/kv/range", "\ufeff{\"key\":\"Zm9v\"}"),
+	post("/v3/kv/range", `{"limit":" 1"}`),
+	post("/v3/kv/range", `{"limit":1.5}`),
+	post("/v3/kv/range", `{"limit":01}`),
+	post("/v3/kv/range", `{"limit":1e999}`),
+	post("/v3/kv/range", `{"KEY":"Zm9v"}`),
+	post("/v3/kv/range", `{"k\u0065y":"Zm9v"}`),
+	post("/v3/kv/range", `{"key":"Zm9v","range_end":"Zm9w","rangeEnd":"Zm9w"}`),
+	post("/v3/kv/range", `{"serializable":1}`),
+	post("/v3/kv/range", `{"sort_order":"ascend"}`),
+	post("/v3/kv/range", `{"x":[1,]}`),
+	post("/v3/kv/range", `{"a":1 "b":2}`),
+}
+
 // comparedHeaders are those that mean something to clients.
 var comparedHeaders = []string{
 	"Content-Type", "Grpc-Metadata-Content-Type",
@@ -128,13 +220,23 @@ type answer struct {
 
 func TestRequests(t *testing.T) {
 	t.Parallel()
+	compare(t, requests)
+}
+
+func TestFurtherRequests(t *testing.T) {
+	t.Parallel()
+	compare(t, furtherRequests)
+}
+
+func compare(t *testing.T, requests []request) {
+	t.Helper()
 	reference := harness.Start(t, harness.Etcd37(t), harness.Options{})
 	subject := harness.Start(t, harness.EtcoreOrReference(t), harness.Options{})
 	for _, request := range requests {
 		want, got := ask(t, reference, request), ask(t, subject, request)
 		if difference := cmp.Diff(want, got); difference != "" {
 			body := request.body[:min(len(request.body), 200)]
-			t.Errorf("%s %s %s (-etcd +etcore):\n%s", request.method, request.path, body, difference)
+			t.Errorf("%s %s %s %q (-etcd +etcore):\n%s", request.method, request.path, body, request.fields, difference)
 		}
 	}
 }
@@ -156,6 +258,9 @@ func ask(t *testing.T, server *harness.Server, request request) answer {
 	outgoing, err := http.NewRequest(request.method, "http://"+server.Endpoint+request.path, body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for at := 0; at < len(request.fields); at += 2 {
+		outgoing.Header[request.fields[at]] = []string{request.fields[at+1]}
 	}
 	response, err := http.DefaultClient.Do(outgoing)
 	if err != nil {

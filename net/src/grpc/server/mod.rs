@@ -19,7 +19,7 @@ use super::request::{self, Opening};
 use super::stalls::Stalls;
 use super::{Code, Status};
 use crate::h2::{Connection, ErrorCode, Event, Head, Key, Role};
-use crate::http::HttpResponse;
+use crate::http::{HttpResponse, is_below};
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::server::{CallId, ServerEvent};
@@ -274,8 +274,7 @@ impl GrpcServer {
     }
 
     fn is_streamed(&self, path: &str) -> bool {
-        let mut prefixes = self.limits.streamed_prefixes.iter();
-        prefixes.any(|prefix| path.starts_with(prefix))
+        is_below(path, self.limits.streamed_prefixes)
     }
 
     fn on_call(
