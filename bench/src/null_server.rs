@@ -168,6 +168,7 @@ impl Connection {
                 | ServerEvent::Cancelled { .. }
                 | ServerEvent::HttpStart { .. }
                 | ServerEvent::HttpBody { .. }
+                | ServerEvent::HttpLeft { .. }
                 | ServerEvent::Writable { .. } => {}
             }
         }

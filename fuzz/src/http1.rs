@@ -85,6 +85,7 @@ fn answer(
                 requests.push(request);
                 server.end_response();
             }
+            Some(Event::Left) => panic!("it was answered when it began"),
             Some(Event::Gone) => drop(streamed.take().expect("nobody was there")),
             None => {}
         }

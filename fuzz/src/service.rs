@@ -262,6 +262,12 @@ impl Session {
                     self.push_body(id, octets);
                 }
             }
+            ServerEvent::HttpLeft { id } => {
+                let whole = Kind::HttpStream {
+                    is_half_closed: true,
+                };
+                assert_eq!(self.open.get(&id), Some(&whole), "who asked has left");
+            }
             ServerEvent::Http { id, request } => {
                 assert!(request.body.len() <= self.limits.http_body_bytes_max);
                 assert_eq!(

@@ -69,6 +69,9 @@ pub enum ServerEvent {
     HttpStart { id: CallId, request: HttpRequest },
     /// Some of such a body.
     HttpBody { id: CallId, octets: Bytes },
+    /// By HTTP/1.1 the client of such a request, which is whole and not answered, sends no more: it has left, or listens
+    /// at most.
+    HttpLeft { id: CallId },
 }
 
 /// One connection of a server.
@@ -470,6 +473,7 @@ impl Http1 {
             http1::Event::Start(request) => ServerEvent::HttpStart { id, request },
             http1::Event::Body(octets) => ServerEvent::HttpBody { id, octets },
             http1::Event::End => ServerEvent::HalfClose { id },
+            http1::Event::Left => ServerEvent::HttpLeft { id },
             http1::Event::Gone => {
                 self.is_answering = false;
                 ServerEvent::Cancelled { id }

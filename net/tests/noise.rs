@@ -77,6 +77,7 @@ impl Service {
                     assert!(self.open.contains(&id) && !octets.is_empty());
                     server.push_body(id, octets);
                 }
+                ServerEvent::HttpLeft { id } => panic!("{id:?} was answered when it began"),
                 ServerEvent::Http { id, request } => {
                     assert!(request.body.len() <= 5000);
                     server.respond(id, HttpResponse::json(200, request.body));

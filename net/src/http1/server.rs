@@ -22,6 +22,8 @@ pub enum Event {
     Body(Bytes),
     /// Its end.
     End,
+    /// The client of such a request, which is whole and not answered, sends no more: it has left, or listens at most.
+    Left,
     /// The client of such a request has left.
     Gone,
 }
@@ -312,6 +314,16 @@ impl Server {
     }
 
     fn advance(&mut self) {
+        self.read_on();
+        if let State::Streaming(exchange) = &mut self.state
+            && self.is_eof
+            && exchange.note_left()
+        {
+            self.events.push_back(Event::Left);
+        }
+    }
+
+    fn read_on(&mut self) {
         while !self.is_held() {
             let went_on = match self.state {
                 State::Head => self.read_head(),

@@ -31,6 +31,8 @@ pub(super) struct Exchange {
     /// `None`: the answer has not begun.
     framed: Option<Framed>,
     pub(super) is_paused: bool,
+    /// The client sends no more, which was told.
+    has_left: bool,
 }
 
 impl Exchange {
@@ -40,6 +42,7 @@ impl Exchange {
             reader,
             framed: None,
             is_paused: false,
+            has_left: false,
         }
     }
 
@@ -50,6 +53,11 @@ impl Exchange {
     /// It makes no sense without somebody at the other end.
     pub(super) fn needs_client(&self) -> bool {
         self.has_begun() || self.reader.is_some()
+    }
+
+    /// The client sends no more; whether that is news to one who is about to answer.
+    pub(super) fn note_left(&mut self) -> bool {
+        !self.needs_client() && !std::mem::replace(&mut self.has_left, true)
     }
 
     pub(super) fn waits_for_body(&self) -> bool {

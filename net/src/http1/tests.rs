@@ -541,6 +541,7 @@ fn serve_streamed(pieces: &[&[u8]]) -> (Vec<String>, String, Server) {
                     told.push("end".to_owned());
                     server.end_response();
                 }
+                Event::Left => told.push("left".to_owned()),
                 Event::Gone => told.push("gone".to_owned()),
                 Event::Request(request) => {
                     told.push(format!("whole {}", request.path));
@@ -641,6 +642,7 @@ fn who_leaves_a_streamed_request_is_told_of() {
         server.on_eof();
         assert!(matches!(server.poll_event(), Some(Event::Start(_))));
         assert_eq!(server.poll_event(), Some(Event::End));
+        assert_eq!(server.poll_event(), Some(Event::Left));
         if is_streamed {
             server.start_response(HttpResponse::new(200));
             assert_eq!(server.poll_event(), Some(Event::Gone));

@@ -502,6 +502,11 @@ fn stalled() -> Status {
     )
 }
 
+/// What a client of the gateway hears that closes its side and listens.
+fn left() -> Status {
+    Status::new(Code::Canceled, "context canceled")
+}
+
 impl Owner for Connection {
     fn wire(&self) -> &Wire {
         &self.wire
@@ -528,6 +533,7 @@ impl Owner for Connection {
             ServerEvent::Http { id, request } => self.on_http(id, request),
             ServerEvent::HttpStart { id, request } => self.on_http_start(id, request),
             ServerEvent::HttpBody { id, octets } => self.on_http_body(id, Some(&octets)),
+            ServerEvent::HttpLeft { id } => self.cut_off(id, &left()),
             ServerEvent::Writable { id } => {
                 if self.gateway.has(id) {
                     self.send_by_gateway(id, Ok(Sending::Nothing));
