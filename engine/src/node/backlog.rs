@@ -26,6 +26,11 @@ impl Backlog {
         self.proposed_size_bytes += size_bytes;
     }
 
+    /// Raft will not be given a proposal.
+    pub(super) fn on_withdrawn(&mut self, size_bytes: usize) {
+        self.proposed_size_bytes -= size_bytes;
+    }
+
     /// Raft took all proposals, or dropped them.
     pub(super) fn on_stepped(&mut self) {
         self.proposed_size_bytes = 0;

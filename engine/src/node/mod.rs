@@ -157,6 +157,8 @@ pub struct Node {
     requests: Bump,
     /// Encoded requests not yet handed to raft.
     proposals: Vec<Payload>,
+    /// The id and size of each of these.
+    proposed: Vec<(u64, usize)>,
     backlog: Backlog,
     persisting: VecDeque<Persisting>,
     committed: VecDeque<Committed>,
@@ -244,12 +246,31 @@ impl Node {
             });
         }
         self.backlog.on_proposed(size_bytes);
+        self.proposed.push((id, size_bytes));
         self.proposals
             .push(Payload::Request(self.requests.make(size_bytes, |out| {
                 let encoded = request.encode(out);
                 debug_assert!(encoded.is_ok(), "there is room");
             })));
         Ok(id)
+    }
+
+    /// Command: takes back those of these proposals that raft was never given, because there was no leader all the time.
+    /// Nobody waits for them any more, and a leader that comes later must not write what its client has long written
+    /// anew. Returns which ones they were.
+    pub fn withdraw(&mut self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let proposals = std::mem::take(&mut self.proposals).into_iter();
+        let mut withdrawn = BTreeSet::new();
+        for (payload, (id, size_bytes)) in proposals.zip(std::mem::take(&mut self.proposed)) {
+            if ids.contains(&id) {
+                self.backlog.on_withdrawn(size_bytes);
+                withdrawn.insert(id);
+            } else {
+                self.proposals.push(payload);
+                self.proposed.push((id, size_bytes));
+            }
+        }
+        withdrawn
     }
 
     /// Command: asks for a point in the log that is no older than this call. [`NodeEvent::ReadReady`] answers.
@@ -493,6 +514,7 @@ impl Node {
         if self.leadership.leader_id == 0 {
             // Nobody is there to take them, and nothing else would end the wait for it.
             self.proposals.clear();
+            self.proposed.clear();
             self.backlog.on_stepped();
         }
         self.wal.flush();
@@ -537,6 +559,7 @@ impl Node {
             return Ok(());
         }
         self.backlog.on_stepped();
+        self.proposed.clear();
         match self.consensus.propose(std::mem::take(&mut self.proposals)) {
             Ok(()) => Ok(()),
             // Raft lost its leader within this very step. Whoever waits for these runs into the deadline, as in etcd.

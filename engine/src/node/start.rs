@@ -186,6 +186,7 @@ impl Node {
             state: replay.state,
             membership: replay.membership,
             proposals: Vec::new(),
+            proposed: Vec::new(),
             backlog,
             persisting: VecDeque::new(),
             committed: VecDeque::new(),

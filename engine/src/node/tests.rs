@@ -607,6 +607,50 @@ fn proposals_that_got_lost_do_not_count_as_waiting() {
     }
 }
 
+/// Without a leader a proposal waits for one, but not for ever: what its client has given up was once written when a
+/// leader came, hours later perhaps, over what had been written meanwhile.
+#[test]
+fn a_proposal_that_nobody_waits_for_is_not_made() {
+    let mut member = follower();
+    let lost = member.node.propose(put("passed on")).expect("room");
+    member.settle();
+    while member.node.poll_message().is_some() {}
+    // The leader is silent: there is none.
+    let mut second = 0;
+    while member.node.leadership().leader_id != 0 {
+        second += 1;
+        member.tick(second);
+    }
+    let given_up = member.node.propose(put("given up")).expect("room");
+    let kept = member.node.propose(put("kept")).expect("room");
+    member.settle();
+    let asked = BTreeSet::from([lost, given_up]);
+    assert_eq!(member.node.withdraw(&asked), BTreeSet::from([given_up]));
+    assert!(member.node.withdraw(&asked).is_empty());
+    while member.node.poll_message().is_some() {}
+
+    member.node.on_message(raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgHeartbeat as i32),
+        from: Some(2),
+        to: Some(1),
+        term: Some(100),
+        ..raftpb::Message::default()
+    });
+    member.settle();
+    let mut passed_on = Vec::new();
+    while let Some(message) = member.node.poll_message() {
+        if message.r#type == Some(raftpb::MessageType::MsgProp as i32) {
+            let requests = message
+                .entries
+                .iter()
+                .filter_map(|entry| entry.data.clone());
+            let requests = requests.map(|data| InternalRaftRequest::decode(data).expect("one"));
+            passed_on.extend(requests.map(|request| request.header.expect("a header").id));
+        }
+    }
+    assert_eq!(passed_on, [kept]);
+}
+
 /// A round of reads is known by its context, and raft serves with it every read that its leader was asked before. A
 /// read was once asked for again with the context of its first round: when that round had ended meanwhile, a late
 /// acknowledgement of its heartbeat ended the second one too, and with it reads that no heartbeat had been sent for. A

@@ -95,6 +95,7 @@ catalogue! {
     NoInflightDowngrade FailedPrecondition "etcdserver: no inflight downgrade job"
     Canceled Canceled "etcdserver: request canceled"
     DeadlineExceeded DeadlineExceeded "etcdserver: context deadline exceeded"
+    ProposalDeadlineExceeded DeadlineExceeded "context deadline exceeded"
 }
 
 #[cfg(test)]
@@ -167,6 +168,7 @@ DowngradeInProcess|9|etcdserver: cluster has a downgrade job in progress
 NoInflightDowngrade|9|etcdserver: no inflight downgrade job
 Canceled|1|etcdserver: request canceled
 DeadlineExceeded|4|etcdserver: context deadline exceeded
+ProposalDeadlineExceeded|4|context deadline exceeded
 ";
 
     #[test]

@@ -47,6 +47,8 @@ async fn tell(out: &StreamReply, status: &HealthCheckResponse) -> Result<(), Fai
     out.send(respond::message(status))?;
     Err(match out.ended().await {
         End::Stopping => Failure::Refused(FrontError::Stopped.status()),
+        // What grpc-go's service says when its call is cancelled.
+        End::Leaderless => Failure::Refused(Status::new(Code::Canceled, "Stream has ended.")),
         End::Gone | End::HalfClosed => Failure::Gone,
     })
 }

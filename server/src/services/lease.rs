@@ -116,6 +116,7 @@ pub(crate) async fn keep_alive(shard: &Rc<Shard>, requests: Requests, reply: Rep
     let ended = answered.and_then(|ended| match ended {
         End::HalfClosed => Ok(()),
         End::Stopping => Err(Failure::Refused(FrontError::Stopped.status())),
+        End::Leaderless => Err(Failure::Refused(FrontError::NoLeader.status())),
         End::Gone => {
             let status = Status::new(Code::Canceled, "context canceled");
             Err(Failure::Refused(status))

@@ -80,7 +80,7 @@ pub(crate) fn check_call(
 }
 
 /// Whether the client wants an error rather than an answer without a leader.
-fn requires_leader(metadata: &Metadata) -> bool {
+pub(crate) fn requires_leader(metadata: &Metadata) -> bool {
     let value = metadata.get(HAS_LEADER);
     value.is_some_and(|value| value == b"true")
 }

@@ -4,7 +4,7 @@
 //! response may come from any task of the executor.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     asking: RefCell<HashMap<CallId, net::Metadata>>,
     /// The Watch calls.
     watches: RefCell<HashMap<CallId, StreamNo>>,
+    /// The other streams that cannot do without a leader.
+    leaning: RefCell<HashSet<CallId>>,
 }
 
 impl Connection {
@@ -75,6 +77,7 @@ impl Connection {
             gateway: GatewayCalls::new(Rc::clone(&shard.gateway_held_len)),
             asking: RefCell::default(),
             watches: RefCell::default(),
+            leaning: RefCell::default(),
         });
         let _registration = shard.connections.insert(&connection);
         wire::serve(Rc::clone(&connection), stream, first).await;
@@ -89,6 +92,29 @@ impl Connection {
             gate.end(End::Stopping);
         }
         self.wire.command(|machine| machine.shut_down());
+    }
+
+    /// There has been no leader for a while: the streams end that cannot do without.
+    pub(super) fn on_leaderless(&self) {
+        for id in self.leaning.borrow().iter() {
+            self.end_inbox(*id, End::Leaderless);
+            self.end_gate(*id, End::Leaderless);
+        }
+    }
+
+    /// A stream begins that cannot do without a leader.
+    fn lean(&self, id: CallId) {
+        if self.leaning.borrow_mut().insert(id) {
+            self.shard.watches.on_leaning(true);
+        }
+    }
+
+    /// A call has ended.
+    fn stop_leaning(&self, id: CallId) {
+        let mut leaning = self.leaning.borrow_mut();
+        if !leaning.is_empty() && leaning.remove(&id) {
+            self.shard.watches.on_leaning(false);
+        }
     }
 
     // ---- calls
@@ -121,10 +147,14 @@ impl Connection {
             let reply = self.reply_to(id, number);
             let stream = services::watch::open(&self.shard, metadata, reply);
             self.watches.borrow_mut().insert(id, stream);
-        } else if METHODS[number].shape == Shape::BidiStream {
-            self.start_stream(id, number);
-        } else {
-            self.open.borrow_mut().open(id, number);
+            return Ok(());
+        }
+        if METHODS[number].shape != Shape::Unary && services::requires_leader(metadata) {
+            self.lean(id);
+        }
+        match METHODS[number].shape {
+            Shape::BidiStream => self.start_stream(id, number),
+            _ => self.open.borrow_mut().open(id, number),
         }
         Ok(())
     }
@@ -354,8 +384,9 @@ impl Connection {
         self.open.borrow_mut().take(id);
         self.asking.borrow_mut().remove(&id);
         self.end_inbox(id, End::Gone);
-        self.end_gate(id);
+        self.end_gate(id, End::Gone);
         self.end_watch(id);
+        self.stop_leaning(id);
     }
 
     fn start_call(self: &Rc<Self>, id: CallId, call: OpenCall) {
@@ -460,6 +491,7 @@ impl Connection {
 
     /// Ends a call after its messages.
     pub(super) fn finish(&self, call: CallId, status: &Status) {
+        self.stop_leaning(call);
         match self.gateway.finish(call, status) {
             Some(sending) => self.send(call, sending),
             None => self.wire.command(|machine| machine.finish(call, status)),
@@ -480,10 +512,10 @@ impl Connection {
         self.gates.borrow_mut().remove(&call);
     }
 
-    /// Whoever makes the response of this call is told that nobody wants it.
-    fn end_gate(&self, call: CallId) {
+    /// Whoever makes the response of this call is told to end.
+    fn end_gate(&self, call: CallId, end: End) {
         if let Some(gate) = self.gates.borrow().get(&call) {
-            gate.end(End::Gone);
+            gate.end(end);
         }
     }
 

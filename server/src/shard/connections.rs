@@ -45,6 +45,13 @@ impl Connections {
         self.arrival.notified().await;
     }
 
+    /// There has been no leader for a while.
+    pub(super) fn on_leaderless(&self) {
+        for connection in self.by_no.borrow().values().filter_map(Weak::upgrade) {
+            connection.on_leaderless();
+        }
+    }
+
     /// Asks all of them to finish.
     pub(crate) fn shut_down(&self) {
         for connection in self.by_no.borrow().values().filter_map(Weak::upgrade) {

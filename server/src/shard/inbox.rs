@@ -29,6 +29,8 @@ pub(crate) enum End {
     Gone,
     /// The server ends.
     Stopping,
+    /// There has been no leader for a while, and the client said that it cannot do without.
+    Leaderless,
 }
 
 /// The messages of one call. See the module text.

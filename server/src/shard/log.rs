@@ -637,16 +637,7 @@ impl LogShard {
         self.compact_when_due(now);
         self.follow_downgrade();
         self.disarm_when_over();
-        loop {
-            let expired = self.waiters.borrow_mut().take_expired(now);
-            match expired {
-                Some(waiter) => {
-                    self.metrics.proposals_failed.inc();
-                    waiter.finish(Err(FrontError::Timeout));
-                }
-                None => break,
-            }
-        }
+        self.end_waits(now);
         for renewals in self.renewals.take() {
             self.try_renewals(renewals);
         }
@@ -665,6 +656,24 @@ impl LogShard {
                 self.metrics.read_indexes_failed.inc();
                 waiter.finish(Err(FrontError::Timeout));
             }
+        }
+    }
+
+    /// Ends the waits for proposals that have lasted too long. What raft was not given, for want of a leader, is not
+    /// proposed any more.
+    fn end_waits(&self, now: Duration) {
+        let expired = self.waiters.borrow_mut().take_expired(now);
+        if expired.is_empty() {
+            return;
+        }
+        let ids = expired.iter().map(|(id, _)| *id).collect();
+        let withdrawn = self.node.borrow_mut().withdraw(&ids);
+        for (id, waiter) in expired {
+            self.metrics.proposals_failed.inc();
+            waiter.finish(Err(match withdrawn.contains(&id) {
+                true => FrontError::ProposalDeadlineExceeded,
+                false => FrontError::Timeout,
+            }));
         }
     }
 

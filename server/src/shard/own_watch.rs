@@ -17,6 +17,7 @@ use net::grpc::{Code, Status};
 use proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::Shard;
+use super::inbox::End;
 use super::stream::{Gate, StreamReply};
 use super::watches::ROOM_LEN;
 use crate::errors::FrontError;
@@ -60,7 +61,8 @@ pub(crate) enum Unwatched {
     /// The call it was for is over: its client has left.
     #[error("the call has ended")]
     Gone,
-    /// The server ends, the history is compacted, or there is no room for another watcher.
+    /// The server ends, the history is compacted, there is no room for another watcher, or no leader for a call that asked
+    /// for one.
     #[error("{}", .0.message)]
     Ended(Status),
 }
@@ -112,8 +114,13 @@ impl OwnWatch {
 
     async fn next_response(&self) -> Result<WatchResponse, Unwatched> {
         loop {
-            if self.told.gate.is_over() {
-                return Err(Unwatched::Gone);
+            match self.told.gate.ended() {
+                Some(End::Gone) => return Err(Unwatched::Gone),
+                Some(End::Leaderless) => {
+                    return Err(Unwatched::Ended(FrontError::NoLeader.status()));
+                }
+                // The hub says so itself.
+                Some(End::Stopping | End::HalfClosed) | None => {}
             }
             if let Some(bytes) = self.told.pop() {
                 let is_again_writable = self.told.queued_len() < ROOM_LEN;

@@ -49,7 +49,12 @@ impl Gate {
 
     /// The call is over: nobody wants its response.
     pub(super) fn is_over(&self) -> bool {
-        self.end.get() == Some(End::Gone)
+        self.ended() == Some(End::Gone)
+    }
+
+    /// Why the maker should end, if it should.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.end.get()
     }
 
     /// Waits for one of the reasons to look again.

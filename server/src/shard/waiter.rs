@@ -112,15 +112,14 @@ impl Waiters {
         }
     }
 
-    /// A waiter whose time is over.
-    pub(crate) fn take_expired(&mut self, now: Duration) -> Option<Waiter> {
+    /// The waiters whose time is over, with what they waited for.
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<(u64, Waiter)> {
+        let mut expired = Vec::new();
         while let Some(place) = self.places.pop_front_if(|place| place.deadline <= now) {
-            if place.waiter.is_some() {
-                self.count -= 1;
-                return place.waiter;
-            }
+            expired.extend(place.waiter.map(|waiter| (place.id, waiter)));
         }
-        None
+        self.count -= expired.len();
+        expired
     }
 
     /// All waiters, at the end of the server.
@@ -164,10 +163,10 @@ mod tests {
             waiters.insert(id, waiter(), secs(id));
         }
         waiters.be_patient(2);
-        assert!(waiters.take_expired(secs(7)).is_none());
-        assert!(waiters.take_expired(secs(100)).is_some());
-        assert!(waiters.take_expired(secs(100)).is_some());
-        assert!(waiters.take_expired(secs(100)).is_none());
+        assert!(waiters.take_expired(secs(7)).is_empty());
+        let expired = waiters.take_expired(secs(100)).into_iter();
+        assert_eq!(expired.map(|(id, _)| id).collect::<Vec<_>>(), [1, 3]);
+        assert!(waiters.take_expired(secs(100)).is_empty());
         assert_eq!(waiters.len(), 1);
         assert!(waiters.take(2).is_some());
         assert!(waiters.take(2).is_none());

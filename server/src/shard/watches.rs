@@ -160,6 +160,16 @@ impl Watches {
         self.wake.notify();
     }
 
+    /// A stream that cannot do without a leader has begun, or ended: Watch calls, and others that ask here.
+    pub(super) fn on_leaning(&self, has_begun: bool) {
+        let count = self.leaning_count.get();
+        self.leaning_count.set(match has_begun {
+            true => count + 1,
+            false => count - 1,
+        });
+        self.wake.notify();
+    }
+
     // ---- streams
 
     /// A client has begun a Watch call.
@@ -377,6 +387,7 @@ pub(super) async fn run(shard: Rc<Shard>) {
             };
             if leaderless_count >= LEADERLESS_MAX {
                 watches.close_all(true, &FrontError::NoLeader.status());
+                shard.connections.on_leaderless();
                 continue;
             }
         }

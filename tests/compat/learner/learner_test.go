@@ -127,10 +127,10 @@ func startEtcd(t *testing.T) *harness.Server {
 }
 
 // startLearner adds a learner to the cluster and starts it.
-func startLearner(t *testing.T, program harness.Program, etcd *harness.Server) *harness.Server {
+func startLearner(t *testing.T, program harness.Program, etcd *harness.Server, flags ...string) *harness.Server {
 	t.Helper()
 	isAdded := false
-	return harness.Start(t, program, harness.Options{FlagsAt: func(peer string) []string {
+	return harness.Start(t, program, harness.Options{Flags: flags, FlagsAt: func(peer string) []string {
 		if !isAdded {
 			etcdctl(t, etcd, "member", "add", "joined", "--learner", "--peer-urls=http://"+peer)
 			isAdded = true

@@ -159,7 +159,11 @@ impl Client {
 /// What became of a request inside the server, as its client is told.
 fn inside(status: Status) -> Failure {
     Failure::Refused(Status {
-        code: Code::Unknown,
+        code: match status.code {
+            // gRPC knows this one by itself.
+            Code::DeadlineExceeded => status.code,
+            _ => Code::Unknown,
+        },
         ..status
     })
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use net::grpc::Status;
 use proto::etcdserverpb::{ResponseHeader, TxnRequest};
 use proto::mvccpb::KeyValue;
 use proto::v3electionpb::{
@@ -76,13 +77,18 @@ pub(crate) fn observe(shard: &Rc<Shard>, request: LeaderRequest, reply: ReplyTo)
         };
         let ended = match observed {
             // As in etcd an observation that cannot go on ends well, and the client asks again. One that the end of
-            // the server ends says so, for the same reason.
-            Failure::Refused(status) if status.message != FrontError::Stopped.message() => Ok(()),
+            // the server ends, or the lack of a leader, says so, for the same reason.
+            Failure::Refused(status) if !says_why(&status) => Ok(()),
             other => Err(other),
         };
         end(out, ended);
     })
     .detach();
+}
+
+fn says_why(status: &Status) -> bool {
+    let told = [FrontError::Stopped, FrontError::NoLeader];
+    told.iter().any(|error| error.message() == status.message)
 }
 
 async fn win(
