@@ -12,7 +12,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// Adds the lines of `cargo test` (`test result: …`) and `go test -v` (`--- PASS: …`).
-    pub(crate) fn add_lines(&mut self, lines: &[String]) {
+    fn add_lines(&mut self, lines: &[String]) {
         for line in lines {
             if let Some(result) = line.trim().strip_prefix("test result: ") {
                 self.passed += number_before(result, " passed");
@@ -25,6 +25,16 @@ impl Counts {
                 go if go.starts_with("--- SKIP:") => self.skipped += 1,
                 _ => {}
             }
+        }
+    }
+
+    /// Adds a run of `cargo test` or `go test -v`. One that failed and names no test, as where nothing could be built or a
+    /// program of tests crashed, counts as one failure.
+    pub(crate) fn add_tests(&mut self, lines: &[String], success: bool) {
+        let failed = self.failed;
+        self.add_lines(lines);
+        if !success && self.failed == failed {
+            self.failed += 1;
         }
     }
 
@@ -79,5 +89,17 @@ mod tests {
             }
         );
         assert_eq!(counts.to_string(), "16 passed, 2 failed, 3 skipped");
+    }
+
+    #[test]
+    fn a_run_that_fails_has_a_failure() {
+        let passed = ["test result: ok. 15 passed; 0 failed; 0 ignored".to_owned()];
+        let failed = ["test result: FAILED. 1 passed; 2 failed; 0 ignored".to_owned()];
+        let mut counts = Counts::default();
+        counts.add_tests(&passed, true);
+        counts.add_tests(&passed, false);
+        counts.add_tests(&failed, false);
+        counts.add_tests(&[], false);
+        assert_eq!(counts.to_string(), "31 passed, 4 failed, 0 skipped");
     }
 }
