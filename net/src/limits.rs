@@ -80,8 +80,8 @@ pub struct Limits {
     /// PING frames. Besides, `ping_interval_min` is policed as grpc-go does.
     pub ping_rate: Rate,
     /// Frames that carry nothing: empty DATA, PRIORITY, GOAWAY, frames of unknown types, resets of streams that are gone,
-    /// acknowledged SETTINGS, window updates of a few bytes. Each frame of an answer pays for one, because Go's clients
-    /// measure their bandwidth with such frames.
+    /// acknowledged SETTINGS, window updates of a few bytes. Each HEADERS or DATA frame of ours pays for two of
+    /// these and for a PING, because peers of Go measure their bandwidth with such frames.
     pub idle_frame_rate: Rate,
     /// Streams that ended within a second by RST_STREAM, or by an error of the peer's: a "rapid reset". Thousands of
     /// calls cancelled at once are normal for an API server that lost patience, a steady stream of them is not.

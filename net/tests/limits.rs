@@ -51,6 +51,35 @@ fn pings_are_answered_and_answers_forgive() {
     }
 }
 
+/// A Go peer on a quick stream sends a PING and opens both windows for each message that it gets. It was once taken for a
+/// flood after a thousand messages, and lost its connection.
+#[test]
+fn a_peer_that_measures_its_bandwidth_is_no_flood() {
+    let limits = Limits {
+        ping_rate: FEW,
+        idle_frame_rate: FEW,
+        ..Limits::default()
+    };
+    let mut peer = RawPeer::connect(limits);
+    peer.open_call(1, 0, &[]);
+    let id = call_id(&peer.events());
+    let measuring = [
+        frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]),
+        frame(PING, 0, 0, &[7; 8]),
+    ]
+    .concat();
+    for no in 0..1000 {
+        peer.server.send_message(id, Bytes::from_static(b"m"));
+        peer.frames();
+        peer.send(&measuring);
+        assert_eq!(peer.failure(), None, "message {no}");
+    }
+    // Without messages it is one.
+    let (fine, failure) = flood(&mut peer, &measuring, 100);
+    assert!(fine < 10 && failure.is_some(), "{fine} {failure:?}");
+}
+
 #[test]
 fn settings_floods_and_long_settings() {
     let limits = Limits {

@@ -154,8 +154,10 @@ pub(crate) struct Connection<X> {
     pub(super) low: VecDeque<Key>,
     /// HEADERS and DATA frames written.
     pub(super) work_frames: u64,
-    /// How many of them paid for an idle frame of the peer's.
-    pub(super) work_paid: u64,
+    /// PINGs of the peer that they paid for.
+    pub(super) pings_paid: u64,
+    /// Its other idle frames that they paid for.
+    pub(super) idle_frames_paid: u64,
     pub(super) drain: Drain,
     pub(super) failure: Option<Failure>,
 }
@@ -201,7 +203,8 @@ impl<X: Default> Connection<X> {
             queued_len: 0,
             low: VecDeque::new(),
             work_frames: 0,
-            work_paid: 0,
+            pings_paid: 0,
+            idle_frames_paid: 0,
             drain: Drain::No,
             failure: None,
             limits,

@@ -476,7 +476,8 @@ impl<X: Default> Connection<X> {
         let Ok(payload) = <[u8; 8]>::try_from(payload) else {
             return Err(frame_size("PING"));
         };
-        if !self.is_paid_by_work() && !self.allowances.pings.take(self.now) {
+        let is_paid = is_paid(&mut self.pings_paid, self.work_frames);
+        if !is_paid && !self.allowances.pings.take(self.now) {
             let code = ErrorCode::ENHANCE_YOUR_CALM;
             return Err(Fault::Connection(code, "too many pings"));
         }
@@ -542,16 +543,13 @@ impl<X: Default> Connection<X> {
             && self.role == Role::Server
     }
 
-    /// Each HEADERS or DATA frame of ours pays for one idle frame: a Go client that measures its bandwidth sends a PING
-    /// and a small WINDOW_UPDATE for nearly every answer.
-    fn is_paid_by_work(&mut self) -> bool {
-        let is_paid = self.work_paid < self.work_frames;
-        self.work_paid += u64::from(is_paid);
-        is_paid
-    }
-
     fn count_idle_frame(&mut self) -> Result<(), Fault> {
-        if self.is_paid_by_work() || self.allowances.idle_frames.take(self.now) {
+        // A window of the connection and one of a stream.
+        let is_paid = is_paid(
+            &mut self.idle_frames_paid,
+            self.work_frames.saturating_mul(2),
+        );
+        if is_paid || self.allowances.idle_frames.take(self.now) {
             return Ok(());
         }
         let code = ErrorCode::ENHANCE_YOUR_CALM;
@@ -569,6 +567,14 @@ impl<X: Default> Connection<X> {
         }
         Ok(())
     }
+}
+
+/// Whether our HEADERS and DATA frames pay for one frame more: a peer of Go that measures its bandwidth sends a PING, and
+/// opens both windows by a little, for nearly every frame that it gets.
+fn is_paid(paid: &mut u64, limit: u64) -> bool {
+    let is_paid = *paid < limit;
+    *paid += u64::from(is_paid);
+    is_paid
 }
 
 fn on_goaway<X>(head: FrameHead, payload: &[u8]) -> Handled<X> {
