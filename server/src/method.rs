@@ -37,6 +37,9 @@ pub enum Served {
     LeaseTimeToLive,
     LeaseKeepAlive,
     LeaseLeases,
+    AuthDisable,
+    AuthStatus,
+    Authenticate,
     MemberList,
     Alarm,
     Status,
@@ -129,10 +132,10 @@ pub const WATCH: MethodNo = 41;
 
 /// All methods, ascending by path.
 pub const METHODS: &[Method] = &[
-    unary("/etcdserverpb.Auth/AuthDisable"),
+    serves("/etcdserverpb.Auth/AuthDisable", Served::AuthDisable),
     unary("/etcdserverpb.Auth/AuthEnable"),
-    unary("/etcdserverpb.Auth/AuthStatus"),
-    unary("/etcdserverpb.Auth/Authenticate"),
+    serves("/etcdserverpb.Auth/AuthStatus", Served::AuthStatus),
+    serves("/etcdserverpb.Auth/Authenticate", Served::Authenticate),
     unary("/etcdserverpb.Auth/RoleAdd"),
     unary("/etcdserverpb.Auth/RoleDelete"),
     unary("/etcdserverpb.Auth/RoleGet"),

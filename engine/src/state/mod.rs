@@ -203,6 +203,7 @@ struct Parts {
     leases: Leases,
     alarms: Alarms,
     cluster_version: Option<ClusterVersion>,
+    auth_revision: u64,
 }
 
 /// The replicated state of one member. See the module text.
@@ -215,6 +216,8 @@ pub struct State {
     leases: Leases,
     alarms: Alarms,
     cluster_version: Option<ClusterVersion>,
+    /// How often users and roles changed, counted from 1. Entries that change them are not supported.
+    auth_revision: u64,
     /// The last entry that was applied wholly: etcd's consistent index and term.
     applied: (LogIndex, Term),
     running: Option<Running>,
@@ -239,6 +242,7 @@ impl State {
             leases: Leases::default(),
             alarms: Alarms::default(),
             cluster_version: None,
+            auth_revision: restore::AUTH_REVISION_FIRST,
         })
     }
 
@@ -252,6 +256,7 @@ impl State {
             leases,
             alarms,
             cluster_version,
+            auth_revision,
         } = parts;
         let file = std::sync::Arc::clone(backend.file());
         let views = Views::new(kv.index().readers(), tail.reader(), file);
@@ -264,6 +269,7 @@ impl State {
             leases,
             alarms,
             cluster_version,
+            auth_revision,
             applied: (index, term),
             running: None,
             views,

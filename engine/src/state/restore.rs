@@ -39,7 +39,8 @@ const DISORDER: Damage = Damage::BadValue {
 
 /// Key of the revision of users and roles, and where it begins.
 const AUTH_REVISION: &[u8] = b"authRevision";
-const AUTH_REVISION_FIRST: u64 = 1;
+/// Where the count begins in a store without users.
+pub(super) const AUTH_REVISION_FIRST: u64 = 1;
 
 /// How many pairs are read between two reports of progress.
 const PROGRESS_COUNT: u64 = 100_000;
@@ -105,7 +106,7 @@ impl State {
         let downgrade_target = source.downgrade_target()?;
         let members = source.all(Bucket::Members)?;
         let removed_members = source.keys(Bucket::MembersRemoved)?;
-        let has_auth_revision = source.get(Bucket::Auth, AUTH_REVISION)?.is_some();
+        let auth_revision = source.auth_revision()?;
         let kv = Kv::restored(index, revision, compact_revision, compactor);
         let state = State::over(Parts {
             options,
@@ -115,13 +116,14 @@ impl State {
             leases,
             alarms,
             cluster_version: cluster_version.as_deref().and_then(ClusterVersion::parse),
+            auth_revision: auth_revision.unwrap_or(AUTH_REVISION_FIRST),
         });
         Ok(Restored {
             state,
             members,
             removed_members,
             cluster_version,
-            has_auth_revision,
+            has_auth_revision: auth_revision.is_some(),
             downgrade_target,
         })
     }
@@ -210,6 +212,17 @@ impl<'a> Source<'a> {
             Some([1]) => Err(RestoreError::AuthEnabled),
             _ => Ok(()),
         }
+    }
+
+    fn auth_revision(&self) -> Result<Option<u64>, Damage> {
+        let Some(value) = self.get(Bucket::Auth, AUTH_REVISION)? else {
+            return Ok(None);
+        };
+        let number = log_meta::decode_number(value).map_err(|_| Damage::BadValue {
+            bucket: Bucket::Auth,
+            what: "auth revision",
+        })?;
+        Ok(Some(number))
     }
 
     fn number(&self, key: &[u8], what: &'static str) -> Result<u64, Damage> {

@@ -145,6 +145,11 @@ impl<'a> View<'a> {
         self.state.alarms.list(alarm)
     }
 
+    /// How often users and roles changed, counted from 1.
+    pub fn auth_revision(&self) -> u64 {
+        self.state.auth_revision
+    }
+
     /// Keys that live now.
     pub fn key_count(&self) -> usize {
         self.state.kv.index().live_count()

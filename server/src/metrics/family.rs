@@ -110,6 +110,7 @@ families! {
         db_total_size "etcd_mvcc_db_total_size_in_bytes" "Bytes of the backend."
         db_size_in_use "etcd_mvcc_db_total_size_in_use_in_bytes" "Bytes of the backend that are in use."
         wal_write_bytes "etcd_disk_wal_write_bytes_total" "Bytes written to the log."
+        auth_revision "etcd_debugging_auth_revision" "How often users and roles changed, counted from 1."
         keys "etcd_debugging_mvcc_keys_total" "Keys that exist."
         current_revision "etcd_debugging_mvcc_current_revision" "The newest revision."
         compact_revision "etcd_debugging_mvcc_compact_revision" "The revision of the last compaction."

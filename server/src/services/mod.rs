@@ -6,6 +6,7 @@
 //! Most methods are served on the executor of their connection, reading from a View. Some need the node itself; they
 //! are served on the log shard, wherever their connection is.
 
+mod auth;
 pub(crate) mod cluster;
 mod concurrency;
 mod downgrade;
@@ -130,6 +131,9 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         | Served::MemberList
         | Served::Alarm
         | Served::Status
+        | Served::AuthDisable
+        | Served::AuthStatus
+        | Served::Authenticate
         | Served::Defragment
         | Served::MoveLeader
         | Served::Downgrade
@@ -181,6 +185,9 @@ pub(crate) fn serve_by_node(
         Some(Served::MemberList) => here!(cluster::member_list),
         Some(Served::Alarm) => here!(maintenance::alarm),
         Some(Served::Status) => here!(maintenance::status),
+        Some(Served::AuthDisable) => here!(auth::disable),
+        Some(Served::AuthStatus) => here!(auth::status),
+        Some(Served::Authenticate) => here!(auth::authenticate),
         Some(Served::Defragment) => here!(maintenance::defragment),
         Some(Served::MoveLeader) => here!(maintenance::move_leader),
         Some(Served::HashKv) => here!(maintenance::hash_kv),

@@ -743,6 +743,7 @@ impl LogShard {
         metrics.put_size_bytes.set(view.put_size_bytes());
         let members = node.membership().members().map(|member| member.id);
         metrics.node.set_known_peers(members.collect());
+        metrics.auth_revision.set(view.auth_revision());
         metrics.keys.set(view.key_count() as u64);
         metrics.current_revision.set_float(view.revision() as f64);
         metrics

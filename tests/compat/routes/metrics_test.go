@@ -19,7 +19,6 @@ import (
 // missing are families that etcd has and etcore does not: a name is better
 // missing than fed with something else. Each with its reason.
 var missing = map[string]string{
-	"etcd_debugging_auth_revision":                                     "no auth yet",
 	"etcd_debugging_disk_backend_commit_rebalance_duration_seconds":    "a commit has no such part",
 	"etcd_debugging_disk_backend_commit_spill_duration_seconds":        "a commit has no such part",
 	"etcd_debugging_disk_backend_commit_write_duration_seconds":        "writing goes on beside all else",
