@@ -21,6 +21,7 @@ use proto::etcdserverpb::{
 use super::failure::{Failure, end};
 use super::{decode, respond};
 use crate::errors::FrontError;
+use crate::method::Shape;
 use crate::shard::{End, LogShard, NodeReply, ReplyTo, Requests, Shard, StreamReply};
 
 /// The log shard chooses an id that is free when the client gave none.
@@ -139,7 +140,7 @@ async fn answer_all(
         let mut ids = Vec::with_capacity(messages.len());
         let mut bad = None;
         for message in messages.drain(..) {
-            match decode::<LeaseKeepAliveRequest>(message) {
+            match decode::<LeaseKeepAliveRequest>(Shape::BidiStream, message) {
                 Ok(request) => ids.push(request.id),
                 Err(status) => {
                     bad = Some(status);

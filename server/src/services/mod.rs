@@ -43,8 +43,11 @@ const HAS_LEADER: &str = "hasleader";
 /// Metadata: the client library's version.
 const CLIENT_API_VERSION: &str = "client-api-version";
 
+/// What grpc-go says of a request that is no message, and of a message of a stream.
 const UNMARSHALLING_FAILED: &str =
     "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
+const UNMARSHALLING_ON_STREAM_FAILED: &str =
+    "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data";
 
 /// Refuses a call by its method and metadata, before its message is read.
 ///
@@ -97,7 +100,7 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
     }
     macro_rules! here {
         ($serve:path) => {
-            match decode(payload) {
+            match decode(METHODS[reply.method].shape, payload) {
                 Ok(request) => $serve(shard, request, reply),
                 Err(status) => reply.finish(Err(status)),
             }
@@ -128,12 +131,12 @@ pub(crate) fn dispatch(shard: &Rc<Shard>, payload: Bytes, reply: ReplyTo) {
         Served::Snapshot => here!(snapshot::snapshot),
         Served::LeaseTimeToLive
         | Served::LeaseLeases
-        | Served::MemberList
-        | Served::Alarm
-        | Served::Status
         | Served::AuthDisable
         | Served::AuthStatus
         | Served::Authenticate
+        | Served::MemberList
+        | Served::Alarm
+        | Served::Status
         | Served::Defragment
         | Served::MoveLeader
         | Served::Downgrade
@@ -173,7 +176,7 @@ pub(crate) fn serve_by_node(
 ) {
     macro_rules! here {
         ($serve:path) => {
-            match decode(payload) {
+            match decode(METHODS[method].shape, payload) {
                 Ok(request) => $serve(log, request, reply),
                 Err(status) => reply.finish(Err(status)),
             }
@@ -182,12 +185,12 @@ pub(crate) fn serve_by_node(
     match METHODS[method].served {
         Some(Served::LeaseTimeToLive) => here!(lease::time_to_live),
         Some(Served::LeaseLeases) => here!(lease::leases),
-        Some(Served::MemberList) => here!(cluster::member_list),
-        Some(Served::Alarm) => here!(maintenance::alarm),
-        Some(Served::Status) => here!(maintenance::status),
         Some(Served::AuthDisable) => here!(auth::disable),
         Some(Served::AuthStatus) => here!(auth::status),
         Some(Served::Authenticate) => here!(auth::authenticate),
+        Some(Served::MemberList) => here!(cluster::member_list),
+        Some(Served::Alarm) => here!(maintenance::alarm),
+        Some(Served::Status) => here!(maintenance::status),
         Some(Served::Defragment) => here!(maintenance::defragment),
         Some(Served::MoveLeader) => here!(maintenance::move_leader),
         Some(Served::HashKv) => here!(maintenance::hash_kv),
@@ -197,10 +200,14 @@ pub(crate) fn serve_by_node(
     }
 }
 
-/// Decodes the request, or refuses the call as gRPC does.
-fn decode<M: Message + Default>(payload: Bytes) -> Result<M, Status> {
+/// Decodes a request of a method of this shape, or refuses the call as gRPC does.
+fn decode<M: Message + Default>(shape: Shape, payload: Bytes) -> Result<M, Status> {
     // What exactly is wrong differs between protobuf libraries; clients see the words of etcd's.
-    M::decode(payload).map_err(|_| Status::new(Code::Internal, UNMARSHALLING_FAILED))
+    let text = match shape {
+        Shape::Unary => UNMARSHALLING_FAILED,
+        Shape::ServerStream | Shape::BidiStream => UNMARSHALLING_ON_STREAM_FAILED,
+    };
+    M::decode(payload).map_err(|_| Status::new(Code::Internal, text))
 }
 
 /// The response of a proposal that was applied, or the status of one that was not.

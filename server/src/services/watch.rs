@@ -11,6 +11,7 @@ use proto::etcdserverpb::WatchRequest;
 use proto::etcdserverpb::watch_request::RequestUnion;
 
 use super::{decode, requires_leader};
+use crate::method::Shape;
 use crate::shard::{ReplyTo, Shard};
 
 /// Begins a stream. Nothing is answered before the first request.
@@ -20,7 +21,7 @@ pub(crate) fn open(shard: &Rc<Shard>, metadata: &Metadata, reply: ReplyTo) -> St
 
 /// Takes one request. One that asks for nothing is passed over, as in etcd.
 pub(crate) fn on_message(shard: &Shard, stream: StreamNo, payload: Bytes) {
-    let request = match decode::<WatchRequest>(payload) {
+    let request = match decode::<WatchRequest>(Shape::BidiStream, payload) {
         Ok(request) => request.request_union,
         Err(status) => {
             shard.metrics.stream_failures.watch_receive.inc();
