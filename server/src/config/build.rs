@@ -267,17 +267,8 @@ fn retention(mode: &str, text: &str) -> Result<Option<Retention>, Refusal> {
     let nanos = match text.parse::<i64>().ok().filter(|number| *number >= 0) {
         Some(number) if is_revision => number,
         Some(hours) => hours.saturating_mul(NANOS_OF_AN_HOUR),
-        None => go::parse_duration(text).map_err(|_| {
-            let number = text.trim_start_matches(['-', '+']);
-            let is_number = number.chars().all(|c| c.is_ascii_digit() || c == '.');
-            let problem = match is_number && !number.is_empty() {
-                true => "missing unit in",
-                false => "invalid",
-            };
-            Refusal::Start(format!(
-                "error parsing CompactionRetention: time: {problem} duration {}",
-                go::quote(text)
-            ))
+        None => go::parse_duration(text).map_err(|error| {
+            Refusal::Start(format!("error parsing CompactionRetention: {error}"))
         })?,
     };
     Ok(match u64::try_from(nanos) {

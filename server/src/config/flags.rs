@@ -146,7 +146,11 @@ impl Flag {
             Kind::Signed => FlagValue::Signed(go::parse_signed(text)?),
             Kind::Unsigned => FlagValue::Unsigned(go::parse_unsigned(text)?),
             Kind::Unsigned32 => FlagValue::Unsigned(parse_unsigned_32(text)?),
-            Kind::Duration => FlagValue::Duration(go::parse_duration(text)?),
+            Kind::Duration => {
+                // Go's flag package does not say what is wrong with it.
+                let parsed = go::parse_duration(text).map_err(|_| ParseError::Syntax);
+                FlagValue::Duration(parsed?)
+            }
             Kind::Urls { except } if text == except => FlagValue::Urls(Err(text.to_owned())),
             Kind::Urls { .. } => FlagValue::Urls(Ok(Url::parse_list(text)?)),
             Kind::Words => FlagValue::Words(words(text)),

@@ -13,6 +13,24 @@ pub enum ParseError {
     Range,
 }
 
+/// Why a duration is not one; the texts are those of Go's `time`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    #[error("time: invalid duration {}", quote(.0))]
+    Invalid(String),
+    #[error("time: missing unit in duration {}", quote(.0))]
+    MissingUnit(String),
+    #[error("time: unknown unit {} in duration {}", quote(.unit), quote(.text))]
+    UnknownUnit { unit: String, text: String },
+}
+
+/// What is wrong with one part of a duration.
+enum PartError<'a> {
+    Invalid,
+    MissingUnit,
+    UnknownUnit(&'a str),
+}
+
 /// Reads one of the twelve words that Go takes for a bool.
 pub fn parse_bool(text: &str) -> Result<bool, ParseError> {
     match text {
@@ -76,7 +94,24 @@ fn parse_digits(base: u32, digits: &[u8], prefixed: bool) -> Result<u64, ParseEr
 }
 
 /// Reads a Go duration such as `1h2m3.5s` as nanoseconds; it may be negative.
-pub fn parse_duration(text: &str) -> Result<i64, ParseError> {
+///
+/// # Errors
+/// What Go says is wrong.
+pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
+    parse_nanoseconds(text).map_err(|error| {
+        let text = text.to_owned();
+        match error {
+            PartError::Invalid => DurationError::Invalid(text),
+            PartError::MissingUnit => DurationError::MissingUnit(text),
+            PartError::UnknownUnit(unit) => DurationError::UnknownUnit {
+                unit: unit.to_owned(),
+                text,
+            },
+        }
+    })
+}
+
+fn parse_nanoseconds(text: &str) -> Result<i64, PartError<'_>> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -86,54 +121,58 @@ pub fn parse_duration(text: &str) -> Result<i64, ParseError> {
         return Ok(0);
     }
     if rest.is_empty() {
-        return Err(ParseError::Syntax);
+        return Err(PartError::Invalid);
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
         let (nanoseconds, after) = parse_duration_part(rest)?;
         total += nanoseconds;
         if total > 1 << 63 {
-            return Err(ParseError::Syntax);
+            return Err(PartError::Invalid);
         }
         rest = after;
     }
-    // Go's flag package reports a duration out of range as a parse error as well.
-    i64::try_from(if negative { -total } else { total }).map_err(|_| ParseError::Syntax)
+    i64::try_from(if negative { -total } else { total }).map_err(|_| PartError::Invalid)
 }
 
 /// Reads one number with its unit; returns the text behind it.
-fn parse_duration_part(text: &str) -> Result<(i128, &str), ParseError> {
+fn parse_duration_part(text: &str) -> Result<(i128, &str), PartError<'_>> {
     let number_len = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .ok_or(ParseError::Syntax)?;
+        .unwrap_or(text.len());
     let (number, rest) = text.split_at(number_len);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return Err(PartError::Invalid);
+    }
+    if fraction.contains('.') {
+        // Behind the second point another number begins, before this one had a unit.
+        return Err(PartError::MissingUnit);
+    }
     let unit_len = rest
         .find(|c: char| c.is_ascii_digit() || c == '.')
         .unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(unit_len);
     let unit: i128 = match unit {
+        "" => return Err(PartError::MissingUnit),
         "ns" => 1,
         "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
-        _ => return Err(ParseError::Syntax),
+        other => return Err(PartError::UnknownUnit(other)),
     };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
-        return Err(ParseError::Syntax);
-    }
     let whole: i128 = match whole {
         "" => 0,
-        digits => i128::from(digits.parse::<u64>().map_err(|_| ParseError::Syntax)?),
+        digits => i128::from(digits.parse::<u64>().map_err(|_| PartError::Invalid)?),
     };
     // Digits below a nanosecond of an hour do not count; 18 of them always fit.
     let kept = &fraction[..fraction.len().min(18)];
     let fraction: i128 = match kept {
         "" => 0,
         digits => {
-            let value: i128 = digits.parse().map_err(|_| ParseError::Syntax)?;
+            let value: i128 = digits.parse().map_err(|_| PartError::Invalid)?;
             value * unit / 10_i128.pow(digits.len() as u32)
         }
     };
@@ -268,32 +307,43 @@ mod tests {
     #[test]
     fn durations_are_read_as_go_reads_them() {
         let cases = [
-            ("0", Ok(0)),
-            ("-0", Ok(0)),
-            ("5s", Ok(5_000_000_000)),
-            ("1m30s", Ok(90_000_000_000)),
-            ("1.5h", Ok(5_400_000_000_000)),
-            (".5s", Ok(500_000_000)),
-            ("5.s", Ok(5_000_000_000)),
-            ("-100ms", Ok(-100_000_000)),
-            ("+7us", Ok(7_000)),
-            ("7\u{b5}s", Ok(7_000)),
-            ("2h0m0s", Ok(7_200_000_000_000)),
-            ("9223372036854775807ns", Ok(i64::MAX)),
-            ("-9223372036854775808ns", Ok(i64::MIN)),
-            ("9223372036854775808ns", Err(ParseError::Syntax)),
-            ("3000000h", Err(ParseError::Syntax)),
-            ("5", Err(ParseError::Syntax)),
-            ("", Err(ParseError::Syntax)),
-            ("-", Err(ParseError::Syntax)),
-            ("s", Err(ParseError::Syntax)),
-            (".s", Err(ParseError::Syntax)),
-            ("1.2.3s", Err(ParseError::Syntax)),
-            ("5d", Err(ParseError::Syntax)),
-            ("5 s", Err(ParseError::Syntax)),
+            ("0", 0),
+            ("-0", 0),
+            ("5s", 5_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            (".5s", 500_000_000),
+            ("5.s", 5_000_000_000),
+            ("-100ms", -100_000_000),
+            ("+7us", 7_000),
+            ("7\u{b5}s", 7_000),
+            ("2h0m0s", 7_200_000_000_000),
+            ("9223372036854775807ns", i64::MAX),
+            ("-9223372036854775808ns", i64::MIN),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse_duration(text), expected, "{text}");
+            assert_eq!(parse_duration(text), Ok(expected), "{text}");
+        }
+        let refused = [
+            (
+                "9223372036854775808ns",
+                "invalid duration \"9223372036854775808ns\"",
+            ),
+            ("3000000h", "invalid duration \"3000000h\""),
+            ("5", "missing unit in duration \"5\""),
+            ("1h30", "missing unit in duration \"1h30\""),
+            ("", "invalid duration \"\""),
+            ("-", "invalid duration \"-\""),
+            ("s", "invalid duration \"s\""),
+            (".s", "invalid duration \".s\""),
+            ("1.2.3s", "missing unit in duration \"1.2.3s\""),
+            ("5d", "unknown unit \"d\" in duration \"5d\""),
+            ("0x10", "unknown unit \"x\" in duration \"0x10\""),
+            ("5 s", "unknown unit \" s\" in duration \"5 s\""),
+        ];
+        for (text, expected) in refused {
+            let error = parse_duration(text).map_err(|error| error.to_string());
+            assert_eq!(error, Err(format!("time: {expected}")), "{text}");
         }
     }
 
