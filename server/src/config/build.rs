@@ -24,6 +24,9 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// A larger `--max-request-bytes` is taken with a warning.
 const RECOMMENDED_REQUEST_BYTES: usize = 10 << 20;
 
+const METRICS_WITHOUT_CERT: &str =
+    "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url";
+
 /// etcd's default and lower bound for progress notices.
 const WATCH_PROGRESS_NOTIFY_INTERVAL: Duration = Duration::from_secs(600);
 const WATCH_PROGRESS_NOTIFY_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -77,6 +80,10 @@ impl Builder {
         let listen_peer_urls = peer_listeners(&checked.listen_peer)?;
         let listen_client_urls = listeners(&checked.listen_client)?;
         let client_tls = self.client_tls(checked.tls_versions, &data_dir, &listen_client_urls)?;
+        let listen_metrics_urls = listeners(&checked.listen_metrics)?;
+        if client_tls.is_none() && listen_metrics_urls.iter().any(ListenUrl::is_secure) {
+            return Err(Refusal::Start(METRICS_WITHOUT_CERT.to_owned()));
+        }
         let auto_compaction = retention(
             &self.set.text("auto-compaction-mode"),
             &self.set.text("auto-compaction-retention"),
@@ -89,6 +96,7 @@ impl Builder {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             listen_client_urls,
+            listen_metrics_urls,
             client_tls,
             listen_peer_urls,
             advertise_client_urls: checked.advertise_client,
@@ -357,6 +365,14 @@ mod tests {
             (
                 "--listen-client-urls=https://127.0.0.1:1",
                 "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+            ),
+            (
+                "--listen-metrics-urls=http://127.0.0.1:1,https://127.0.0.1:2",
+                "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+            ),
+            (
+                "--listen-metrics-urls=http://127.0.0.1:99999",
+                "listen tcp: address 99999: invalid port",
             ),
             (
                 "--listen-peer-urls=https://127.0.0.1:1",

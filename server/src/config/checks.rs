@@ -20,6 +20,7 @@ pub(super) struct Checked {
     pub(super) log: LogOptions,
     pub(super) listen_peer: Vec<Url>,
     pub(super) listen_client: Vec<Url>,
+    pub(super) listen_metrics: Vec<Url>,
     pub(super) advertise_peer: Vec<Url>,
     pub(super) advertise_client: Vec<Url>,
     pub(super) heartbeat_ms: u64,
@@ -38,8 +39,10 @@ impl Builder {
         let log = self.log_options()?;
         let listen_peer = self.urls("listen-peer-urls");
         let listen_client = self.urls("listen-client-urls");
-        check_bind_urls(&listen_peer)?;
-        check_bind_urls(&listen_client)?;
+        let listen_metrics = self.urls("listen-metrics-urls");
+        for urls in [&listen_peer, &listen_client, &listen_metrics] {
+            check_bind_urls(urls)?;
+        }
         self.notices.push(record!(
             Level::Warn,
             "Running http and grpc server on single port. This is not recommended for production.",
@@ -62,6 +65,7 @@ impl Builder {
             log,
             listen_peer,
             listen_client,
+            listen_metrics,
             advertise_peer,
             advertise_client,
             heartbeat_ms,
@@ -318,6 +322,10 @@ mod tests {
             ),
             (
                 &["--listen-client-urls=http://foo:23791"],
+                "expected IP in URL for binding (http://foo:23791)",
+            ),
+            (
+                &["--listen-metrics-urls=http://foo:23791"],
                 "expected IP in URL for binding (http://foo:23791)",
             ),
             (

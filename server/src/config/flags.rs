@@ -337,8 +337,8 @@ mod tests {
         ));
         assert!(is_default("cipher-suites", ""));
         assert!(!is_default("cipher-suites", "TLS_AES_128_GCM_SHA256"));
-        assert!(is_default("listen-metrics-urls", ""));
-        assert!(!is_default("listen-metrics-urls", "http://127.0.0.1:1"));
+        assert!(is_default("listen-client-http-urls", ""));
+        assert!(!is_default("listen-client-http-urls", "http://127.0.0.1:1"));
         assert!(!is_default("peer-cert-file", "x"));
     }
 }

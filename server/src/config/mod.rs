@@ -113,8 +113,10 @@ pub struct Config {
     pub dedicated_wal_dir: Option<PathBuf>,
     /// Listeners for clients; at least one.
     pub listen_client_urls: Vec<ListenUrl>,
-    /// Always there if one of these is secure.
+    /// Always there if one of these, or of those for metrics, is secure.
     pub client_tls: Option<TlsOptions>,
+    /// Listeners for metrics and health only; TLS is that of clients.
+    pub listen_metrics_urls: Vec<ListenUrl>,
     /// Plaintext TCP listeners for peers; at least one.
     pub listen_peer_urls: Vec<ListenUrl>,
     pub advertise_client_urls: Vec<Url>,

@@ -64,6 +64,7 @@ pub(super) static FLAGS: &[Flag] = &[
     full("election-timeout", Kind::Unsigned, "1000", "milliseconds without a leader until an election"),
     full("listen-peer-urls", URLS, "http://localhost:2380", "where to listen for other members"),
     full("listen-client-urls", URLS, "http://localhost:2379", "where to listen for clients"),
+    full("listen-metrics-urls", URLS, "", "where to answer for metrics and health, and for nothing else"),
     full("quota-backend-bytes", Kind::Signed, "0", "limit of the stored bytes; 0 is 2 GiB, a negative number no limit"),
     full("max-txn-ops", Kind::Unsigned, "128", "most operations of one transaction"),
     full("max-request-bytes", Kind::Unsigned, "1572864", "largest request of a client"),
@@ -110,7 +111,6 @@ pub(super) static FLAGS: &[Flag] = &[
     // Known, not honoured yet.
     known("initial-election-tick-advance", Kind::Bool, "true"),
     known("listen-client-http-urls", URLS, ""),
-    known("listen-metrics-urls", URLS, ""),
     known("memory-mlock", Kind::Bool, "false"),
     known("backend-bbolt-freelist-type", Kind::Text, ""),
     known("backend-batch-interval", Kind::Duration, "0s"),

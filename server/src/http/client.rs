@@ -1,4 +1,5 @@
-//! The routes of a client listener, and what surrounds each: allowed hosts, CORS, the date.
+//! The routes of a client listener, and what surrounds each: allowed hosts, CORS, the date. A metrics listener has the
+//! part of them that says how this member is, for whoever asks.
 
 use std::borrow::Cow;
 
@@ -106,6 +107,19 @@ pub fn route(request: &HttpRequest, access: Access<'_>, node: &NodeStatus) -> Ro
             decoration,
             work: Work::Respond(response),
         },
+    }
+}
+
+/// The same on a metrics listener.
+pub fn route_metrics(request: &HttpRequest, node: &NodeStatus) -> Routed {
+    let work = match locate(request, Trees::METRICS) {
+        Ok(route) if route == "/version" => Work::Respond(HttpResponse::not_found()),
+        Ok(route) => route_path(&route, request, node),
+        Err(response) => Work::Respond(response),
+    };
+    Routed {
+        decoration: Decoration::NONE,
+        work,
     }
 }
 
@@ -291,6 +305,27 @@ mod tests {
             response.headers.get_str("content-type"),
             Some(metrics::CONTENT_TYPE)
         );
+    }
+
+    #[test]
+    fn metrics_listeners_say_how_this_member_is_and_no_more() {
+        let answer = |method, path: &str| {
+            let request = request(method, path, &[("Host", "evil"), ("Origin", "http://a:1")]);
+            let routed = route_metrics(&request, &NodeStatus::default());
+            assert_eq!(routed.decoration, Decoration::NONE);
+            match routed.work {
+                Work::Respond(response) => response.status,
+                Work::RenderMetrics | Work::Check(_) => 200,
+            }
+        };
+        for path in ["/metrics", "/health", "/livez", "/readyz/non_learner"] {
+            assert_eq!(answer(Method::Get, path), 200, "{path}");
+        }
+        for path in ["/version", "/", "/v3/kv/range", "/livez/foo"] {
+            assert_eq!(answer(Method::Get, path), 404, "{path}");
+        }
+        assert_eq!(answer(Method::Options, "/health"), 405);
+        assert_eq!(answer(Method::Get, "//health"), 307);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Plain HTTP on the client and peer listeners, as pure functions.
+//! Plain HTTP on the listeners for clients, metrics and peers, as pure functions.
 //!
 //! ```text
 //! request, NodeStatus -> client::route -> Routed { decoration, work }
@@ -28,6 +28,7 @@ use crate::version;
 
 pub use client::{
     Access, Admitted, Decoration, Routed, Work, admit, metrics_response, route as route_client,
+    route_metrics,
 };
 pub use health::{HealthPlan, ReadKind};
 pub use path::{Trees, locate};

@@ -21,11 +21,12 @@ pub(super) struct Bound {
     pub(super) entrance: Entrance,
 }
 
-/// Binds all URLs. Those that differ only in their scheme share a socket, where the first byte of a connection tells them
-/// apart.
+/// Binds all URLs, for whoever has this role. Those that differ only in their scheme share a socket, where the first
+/// byte of a connection tells them apart.
 pub(super) async fn bind_all(
     config: &Config,
     urls: &[ListenUrl],
+    role: Role,
 ) -> Result<Vec<Bound>, MemberError> {
     let mut bound = Vec::with_capacity(urls.len());
     let mut addresses: Vec<&ListenAddress> = Vec::with_capacity(urls.len());
@@ -39,10 +40,7 @@ pub(super) async fn bind_all(
             ListenAddress::File(path) => AnyListener::File(bind_file(path)?),
         };
         let security = security(urls, &url.address);
-        let entrance = Entrance {
-            role: Role::Client,
-            security,
-        };
+        let entrance = Entrance { role, security };
         bound.push(Bound { listener, entrance });
     }
     Ok(bound)

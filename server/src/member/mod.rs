@@ -31,7 +31,7 @@ use crate::logging;
 pub use crate::peer::JoinError;
 use crate::peer::{self, Peers};
 pub use crate::shard::FleetError;
-use crate::shard::{Fleet, LogShard, listen};
+use crate::shard::{Fleet, LogShard, Role, listen};
 use crate::storage;
 use crate::tls::{TlsContext, TlsContextError};
 use bind::Bound;
@@ -134,8 +134,11 @@ impl Ending {
 /// # Errors
 /// A [`MemberError`], already with what to do.
 pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, MemberError> {
-    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls).await?;
-    let client_listeners = bind::bind_all(&config, &config.listen_client_urls).await?;
+    let peer_listeners = bind::bind_all(&config, &config.listen_peer_urls, Role::Client).await?;
+    let client_listeners =
+        bind::bind_all(&config, &config.listen_client_urls, Role::Client).await?;
+    let metrics_listeners =
+        bind::bind_all(&config, &config.listen_metrics_urls, Role::Metrics).await?;
     let tls = load_tls(&config)?;
     let Started {
         log,
@@ -158,6 +161,9 @@ pub async fn run(config: Arc<Config>, signals: Mailbox<i32>) -> Result<i32, Memb
         .into_iter()
         .map(|bound| driver::spawn(peer::listen(Rc::clone(&peers), bound.listener)))
         .collect();
+    // Whoever asks how this member is may do so before it serves anybody.
+    accepting.extend(accept(metrics_listeners));
+    log_metrics(&config);
     spawn_signals(signals, &ending);
     let publishing = {
         let (log, ending) = (Rc::clone(&log), Rc::clone(&ending));
@@ -261,10 +267,20 @@ async fn drain(
 
 /// Reads the files of TLS if a listener needs them. At the start nobody waits for it.
 fn load_tls(config: &Config) -> Result<Option<Arc<TlsContext>>, MemberError> {
-    let is_needed = config.listen_client_urls.iter().any(ListenUrl::is_secure);
+    let mut urls = config
+        .listen_client_urls
+        .iter()
+        .chain(&config.listen_metrics_urls);
+    let is_needed = urls.any(ListenUrl::is_secure);
     match &config.client_tls {
         Some(options) if is_needed => Ok(Some(Arc::new(TlsContext::load(options)?))),
         _ => Ok(None),
+    }
+}
+
+fn log_metrics(config: &Config) {
+    for listen in &config.listen_metrics_urls {
+        logging::info!("serving metrics", "address" => listen.url.to_string());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plain HTTP requests on the client listeners, and what they and those of peers tell of the node.
+//! Plain HTTP requests on the listeners for clients and for metrics, and what they and those of peers tell of the node.
 //!
 //! The routes are pure functions in [`crate::http`]; here they get what they ask of the node. They are rare, so all of
 //! them are answered on the log shard.
@@ -12,7 +12,7 @@ use proto::etcdserverpb::{AlarmType, RangeRequest};
 use crate::config::{Allowed, Config};
 use crate::http::{
     Access, Alarm, HealthPlan, MemberStatus, NodeStatus, ReadKind, Work, metrics_response,
-    route_client,
+    route_client, route_metrics,
 };
 use crate::logging::http_date;
 use crate::metrics::{self, Metrics};
@@ -27,7 +27,10 @@ pub(crate) fn answer(
 ) {
     let date = http_date(SystemTime::now());
     let status = node_status(shard);
-    let routed = route_client(request, access(&shard.config, role), &status);
+    let routed = match role {
+        Role::Metrics => route_metrics(request, &status),
+        _ => route_client(request, access(&shard.config, role), &status),
+    };
     let decoration = routed.decoration;
     match routed.work {
         Work::Respond(response) => reply.finish(decoration.finish(response, &date)),

@@ -64,7 +64,7 @@ impl Connection {
     async fn serve_opened(shard: &Rc<Shard>, stream: Rc<Stream>, role: Role, opened: Opened) {
         let (role, session, first) = match opened {
             Opened::Plain(first) => (role, None, first),
-            Opened::Tls(session, first) => (Role::SecureClient, Some(session), first),
+            Opened::Tls(session, first) => (role.by_tls(), Some(session), first),
         };
         let limits = Arc::clone(&shard.limits);
         let connection = Rc::new(Connection {
@@ -121,7 +121,8 @@ impl Connection {
 
     /// Refuses what can be refused by its headers; the rest waits for its message.
     fn open_call(self: &Rc<Self>, id: CallId, path: &str, metadata: &net::Metadata) {
-        let begun = match method::find(path) {
+        let is_served = self.role != Role::Metrics;
+        let begun = match method::find(path).filter(|_| is_served) {
             None => Err(errors::unknown_path(path)),
             Some(number) => self.begin_call(id, number, metadata),
         };
@@ -172,6 +173,9 @@ impl Connection {
 
     /// The head of a plain request whose body follows.
     fn on_http_start(self: &Rc<Self>, id: CallId, request: HttpRequest) {
+        if self.role == Role::Metrics {
+            return self.on_http(id, request);
+        }
         let access = services::http::access(&self.shard.config, self.role);
         let refuse = |decoration: Decoration, response| {
             let date = http_date(SystemTime::now());

@@ -13,6 +13,18 @@ pub(crate) enum Role {
     Client,
     /// The same by TLS.
     SecureClient,
+    /// Only metrics and health, in plain text or by TLS.
+    Metrics,
+}
+
+impl Role {
+    /// What becomes of it after a handshake.
+    pub(crate) fn by_tls(self) -> Self {
+        match self {
+            Role::Client | Role::SecureClient => Role::SecureClient,
+            Role::Metrics => Role::Metrics,
+        }
+    }
 }
 
 /// What the connections of a listener speak.

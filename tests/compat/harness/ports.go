@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"testing"
 )
 
 // The ports lie below the range the kernel takes for outgoing connections, so
@@ -20,6 +21,16 @@ var (
 	givenLock sync.Mutex
 	given     = map[int]bool{}
 )
+
+// FreePort finds one for a test.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ports[0]
+}
 
 // freePorts finds loopback ports that nobody listens on. No two calls give the same one.
 func freePorts(count int) ([]int, error) {
