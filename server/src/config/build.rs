@@ -130,6 +130,8 @@ impl Builder {
             cors: self.cors(),
             grpc_gateway: self.set.boolean("enable-grpc-gateway"),
             log: checked.log,
+            // Any other word is as good as `basic`.
+            call_durations: self.set.text("metrics") == "extensive",
             watch_progress_notify_interval: self.watch_progress_notify_interval(),
             warning_apply_duration: self.duration("warning-apply-duration"),
             warning_unary_request_duration: match self.duration("warning-unary-request-duration") {

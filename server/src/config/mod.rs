@@ -153,6 +153,8 @@ pub struct Config {
     /// Whether `/v3/` is served over plain HTTP.
     pub grpc_gateway: bool,
     pub log: LogOptions,
+    /// Whether the durations of calls are measured by method.
+    pub call_durations: bool,
     /// Between two progress notices of a watcher.
     pub watch_progress_notify_interval: Duration,
     pub warning_apply_duration: Duration,

@@ -47,7 +47,9 @@ pub(super) struct Started {
 
 /// Claims the directory, reads the log or begins one, and makes the node.
 pub(super) async fn start_log(config: &Arc<Config>) -> Result<Started, MemberError> {
-    let all_metrics: Vec<Arc<Metrics>> = (0..shard_count(config)).map(|_| Arc::default()).collect();
+    let all_metrics: Vec<Arc<Metrics>> = (0..shard_count(config))
+        .map(|_| Arc::new(Metrics::new(config.call_durations)))
+        .collect();
     let metrics = all_metrics.first().cloned().unwrap_or_default();
     let observer: Rc<dyn DiskObserver> = Rc::new(Arc::clone(&metrics));
     let options = StorageOptions {

@@ -76,6 +76,15 @@ fn collect_scrapes(shards: &[&Metrics], out: &mut Exposition) {
 }
 
 impl Metrics {
+    /// Of a new shard; with the durations of calls by method, if they are wanted.
+    pub fn new(call_durations: bool) -> Self {
+        let mut metrics = Self::default();
+        if call_durations {
+            metrics.rpc.measure();
+        }
+        metrics
+    }
+
     /// A call was taken.
     pub fn rpc_started(&self, method: MethodNo) {
         self.rpc.of(method).started.inc();
@@ -93,9 +102,9 @@ impl Metrics {
         self.client_sent_bytes.add(len as u64);
     }
 
-    /// A call ended. Its duration will matter with `--metrics=extensive`.
-    pub fn rpc_handled(&self, method: MethodNo, code: Code, _elapsed: Duration) {
-        self.rpc.handled(method, code);
+    /// A call ended.
+    pub fn rpc_handled(&self, method: MethodNo, code: Code, elapsed: Duration) {
+        self.rpc.handled(method, code, elapsed);
     }
 
     /// A call came from a client that says it has this version of the API.

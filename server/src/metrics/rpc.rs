@@ -1,13 +1,21 @@
 //! `grpc_server_*`: calls by method and outcome.
 
+use std::time::Duration;
+
 use net::grpc::Code;
 
 use super::exposition::{Exposition, Type};
-use super::value::Counter;
+use super::requests;
+use super::value::{Counter, Histogram};
 use crate::method::{METHODS, Method, MethodNo};
 
 /// The number of gRPC's status codes; they count from 0.
 const CODE_COUNT: u32 = 17;
+
+/// Prometheus' own choice, in seconds.
+static CALL_BOUNDS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// Of these packages no series exists before a method was called.
 const ON_FIRST_USE: [&str; 2] = ["v3electionpb.", "v3lockpb."];
@@ -16,6 +24,8 @@ const ON_FIRST_USE: [&str; 2] = ["v3electionpb.", "v3lockpb."];
 #[derive(Debug)]
 pub(super) struct RpcMetrics {
     methods: Box<[MethodCounters]>,
+    /// How long calls took, by method; `None` if nobody wants to know.
+    durations: Option<Box<[Histogram]>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,17 +41,27 @@ impl Default for RpcMetrics {
     fn default() -> Self {
         Self {
             methods: METHODS.iter().map(|_| MethodCounters::default()).collect(),
+            durations: None,
         }
     }
 }
 
 impl RpcMetrics {
+    /// Has the durations of calls measured.
+    pub(super) fn measure(&mut self) {
+        let histograms = METHODS.iter().map(|_| Histogram::new(&CALL_BOUNDS));
+        self.durations = Some(histograms.collect());
+    }
+
     pub(super) fn of(&self, method: MethodNo) -> &MethodCounters {
         &self.methods[method]
     }
 
-    pub(super) fn handled(&self, method: MethodNo, code: Code) {
+    pub(super) fn handled(&self, method: MethodNo, code: Code, elapsed: Duration) {
         self.methods[method].handled[code as usize].inc();
+        if let Some(durations) = &self.durations {
+            durations[method].observe(elapsed);
+        }
     }
 
     pub(super) fn collect(shards: &[&Self], out: &mut Exposition) {
@@ -63,6 +83,7 @@ impl RpcMetrics {
             let sent = sum(|counters| &counters.messages_sent);
             collect_messages(out, method, [started, received, sent]);
             collect_handled(shards, out, number, method);
+            collect_durations(shards, out, number, method);
         }
     }
 }
@@ -106,6 +127,20 @@ fn collect_handled(shards: &[&RpcMetrics], out: &mut Exposition, number: usize, 
             &labels,
             count as f64,
         );
+    }
+}
+
+fn collect_durations(shards: &[&RpcMetrics], out: &mut Exposition, number: usize, method: &Method) {
+    let durations = shards.iter().filter_map(|shard| shard.durations.as_ref());
+    let parts = durations.map(|durations| requests::totals_part(&durations[number]));
+    if let Some(totals) = requests::sum(parts) {
+        let labels = [
+            ("grpc_method", method.name()),
+            ("grpc_service", method.service()),
+            ("grpc_type", method.shape.label()),
+        ];
+        let help = "Time from a call's request to its status, in seconds.";
+        out.histogram("grpc_server_handling_seconds", help, &labels, &totals);
     }
 }
 
@@ -166,13 +201,39 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_measured_if_wanted() {
+        let put = method::find("/etcdserverpb.KV/Put").unwrap();
+        let name = "grpc_server_handling_seconds";
+        assert!(!page(&[&RpcMetrics::default()]).contains(name));
+        let (mut one, mut two) = (RpcMetrics::default(), RpcMetrics::default());
+        one.measure();
+        two.measure();
+        one.handled(put, Code::Ok, Duration::from_millis(7));
+        two.handled(put, Code::Internal, Duration::from_millis(20));
+        let text = page(&[&one, &two]);
+        let labels = "grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"";
+        for line in [
+            format!("# TYPE {name} histogram\n"),
+            format!("{name}_bucket{{{labels},le=\"0.005\"}} 0\n"),
+            format!("{name}_bucket{{{labels},le=\"0.01\"}} 1\n"),
+            format!("{name}_bucket{{{labels},le=\"0.025\"}} 2\n"),
+            format!("{name}_sum{{{labels}}} 0.027\n"),
+            format!("{name}_count{{{labels}}} 2\n"),
+        ] {
+            assert!(text.contains(&line), "{line}");
+        }
+        // All but lock and election are there from the start.
+        assert_eq!(text.matches(&format!("{name}_count{{")).count(), 45);
+    }
+
+    #[test]
     fn shards_are_summed_and_lines_look_like_etcds() {
         let put = method::find("/etcdserverpb.KV/Put").unwrap();
         let lock = method::find("/v3lockpb.Lock/Lock").unwrap();
         let (one, two) = (RpcMetrics::default(), RpcMetrics::default());
         one.of(put).started.inc();
         two.of(put).started.inc();
-        two.handled(put, Code::Ok);
+        two.handled(put, Code::Ok, Duration::ZERO);
         two.of(lock).started.inc();
         let text = page(&[&one, &two]);
         for line in [

@@ -55,7 +55,7 @@ var missing = map[string]string{
 // The same load leaves the same families, with the same labels and types.
 func TestMetricNames(t *testing.T) {
 	t.Parallel()
-	reference, subject := startBoth(t)
+	reference, subject := startBoth(t, "--metrics=extensive")
 	seen := func(server *harness.Server) map[string]family {
 		load(t, server)
 		page := ask(t, clients()["HTTP/1.1"], server, route{method: "GET", path: "/metrics"})

@@ -72,10 +72,10 @@ func TestPlainRoutes(t *testing.T) {
 	}
 }
 
-func startBoth(t *testing.T) (reference, subject *harness.Server) {
+func startBoth(t *testing.T, flags ...string) (reference, subject *harness.Server) {
 	t.Helper()
-	reference = harness.Start(t, harness.Etcd37(t), harness.Options{})
-	subject = harness.Start(t, harness.EtcoreOrReference(t), harness.Options{})
+	reference = harness.Start(t, harness.Etcd37(t), harness.Options{Flags: flags})
+	subject = harness.Start(t, harness.EtcoreOrReference(t), harness.Options{Flags: flags})
 	return reference, subject
 }
 
