@@ -82,11 +82,11 @@ macro_rules! families {
 families! {
     counters {
         leader_changes "etcd_server_leader_changes_seen_total" "Changes of the leader."
-        proposals_failed "etcd_server_proposals_failed_total" "Proposals that were refused or timed out."
+        proposals_failed "etcd_server_proposals_failed_total" "Proposals that found no room in the log or timed out."
         slow_applies "etcd_server_slow_apply_total" "Ranges that took longer than --warning-apply-duration."
         health_success "etcd_server_health_success" "Answers of /health that were good."
         health_failures "etcd_server_health_failures" "Answers of /health that were bad."
-        range_total "etcd_mvcc_range_total" "Ranges executed, those inside transactions too."
+        range_total "etcd_mvcc_range_total" "Ranges executed or refused by the store, and those inside transactions."
         put_total "etcd_mvcc_put_total" "Puts executed, those inside transactions too."
         delete_total "etcd_mvcc_delete_total" "Delete ranges executed, those inside transactions too."
         txn_total "etcd_mvcc_txn_total" "Transactions of more than one operation."

@@ -12,7 +12,7 @@ use proto::etcdserverpb::{
 use super::{refused, respond};
 use crate::errors::FrontError;
 use crate::metrics::RequestKind;
-use crate::shard::{ReplyTo, Shard};
+use crate::shard::{ReplyTo, Shard, count_txn};
 
 pub(crate) fn put(shard: &Rc<Shard>, request: PutRequest, reply: ReplyTo) {
     let refusal = shard
@@ -81,6 +81,7 @@ pub(super) fn check_txn(shard: &Shard, request: &TxnRequest) -> Result<(), Statu
 
 fn read_txn(shard: &Shard, request: &TxnRequest) -> Result<Bytes, Status> {
     let mut response = shard.with_view(|view| view.txn(request)).map_err(refused)?;
+    count_txn(&shard.metrics, &response);
     super::complete(&mut response.header, shard);
     Ok(respond::message(&response))
 }

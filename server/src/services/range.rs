@@ -110,9 +110,8 @@ pub(super) fn count(shard: &Shard, started: std::time::Duration, is_ok: bool) {
     if elapsed > shard.config.warning_apply_duration {
         shard.metrics.slow_applies.inc();
     }
-    if is_ok {
-        shard.metrics.range_total.inc();
-    }
+    // A range that the store refuses is one as well, with etcd.
+    shard.metrics.range_total.inc();
 }
 
 async fn serve_large(shard: &Shard, request: &RangeRequest, reply: ReplyTo) {

@@ -3,7 +3,7 @@
 use engine::state::{Applied, ApplyEffect, Response};
 use proto::etcdserverpb::{AlarmType, TxnResponse, response_op};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 
 /// Counts the operations of an applied entry and notes what it changed about the node.
 pub(super) fn count_applied(metrics: &Metrics, applied: &Applied) {
@@ -24,20 +24,27 @@ pub(super) fn count_applied(metrics: &Metrics, applied: &Applied) {
     }
 }
 
-/// etcd counts a transaction as one only if it did more than one thing.
-fn count_txn(metrics: &Metrics, response: &TxnResponse) {
-    if response.responses.len() > 1 {
+/// etcd counts a transaction as one only if it did more than one thing, nested ones included.
+pub(crate) fn count_txn(metrics: &Metrics, response: &TxnResponse) {
+    if count_operations(metrics, response) > 1 {
         metrics.txn_total.inc();
     }
-    for op in &response.responses {
-        match &op.response {
-            Some(response_op::Response::ResponseRange(_)) => metrics.range_total.inc(),
-            Some(response_op::Response::ResponsePut(_)) => metrics.put_total.inc(),
-            Some(response_op::Response::ResponseDeleteRange(_)) => metrics.delete_total.inc(),
-            Some(response_op::Response::ResponseTxn(nested)) => count_txn(metrics, nested),
-            None => {}
-        }
-    }
+}
+
+/// Returns how many there were.
+fn count_operations(metrics: &Metrics, response: &TxnResponse) -> usize {
+    let count = |counter: &Counter| {
+        counter.inc();
+        1
+    };
+    let operations = response.responses.iter().map(|op| match &op.response {
+        Some(response_op::Response::ResponseRange(_)) => count(&metrics.range_total),
+        Some(response_op::Response::ResponsePut(_)) => count(&metrics.put_total),
+        Some(response_op::Response::ResponseDeleteRange(_)) => count(&metrics.delete_total),
+        Some(response_op::Response::ResponseTxn(nested)) => count_operations(metrics, nested),
+        None => 0,
+    });
+    operations.sum()
 }
 
 /// The label has only major and minor.

@@ -109,6 +109,7 @@ impl LogShard {
     ) -> Rc<Self> {
         let patience = config.request_timeout();
         let metrics = all_metrics.first().cloned().unwrap_or_default();
+        metrics.defrag_inflight.set_bool(false);
         let revision = node.view().revision();
         let auto_compaction = config
             .auto_compaction
@@ -175,11 +176,14 @@ impl LogShard {
             grant.id = self.node.borrow_mut().fresh_lease_id();
         }
         let id = self.node.borrow_mut().propose(request).map_err(|error| {
-            self.metrics.proposals_failed.inc();
             match error {
+                // What is refused before is no proposal that failed.
                 ProposeError::TooManyRequests => FrontError::TooManyRequests,
                 ProposeError::TooLarge { .. } => FrontError::RequestTooLarge,
-                _ => FrontError::NoSpace,
+                _ => {
+                    self.metrics.proposals_failed.inc();
+                    FrontError::NoSpace
+                }
             }
         })?;
         let now = driver::now();

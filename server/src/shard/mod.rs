@@ -51,6 +51,7 @@ mod wire;
 
 pub(crate) use self::core::{Equipment, Shard};
 pub(crate) use connection::Connection;
+pub(crate) use count::count_txn;
 pub use fleet::FleetError;
 pub(crate) use fleet::{Fleet, shard_count};
 pub(crate) use inbox::{End, Requests};
