@@ -12,17 +12,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::client::verify_server_name;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
-use super::files;
 use super::{TlsContextError, TlsFileError};
+use super::{files, hostname};
 use crate::config::TlsOptions;
 use rustls::crypto::CryptoProvider;
 
@@ -53,12 +52,9 @@ pub(super) fn verifier(
     if options.allowed_hostnames.is_empty() {
         return Ok(Some(trust));
     }
-    // A name that is none allows nobody, as in etcd.
-    let names = options.allowed_hostnames.iter();
-    let names = names.filter_map(|name| ServerName::try_from(name.clone()).ok());
     Ok(Some(Arc::new(AllowedNames {
         trust,
-        names: names.collect(),
+        names: options.allowed_hostnames.clone(),
     })))
 }
 
@@ -66,7 +62,7 @@ pub(super) fn verifier(
 #[derive(Debug)]
 struct AllowedNames {
     trust: Arc<dyn ClientCertVerifier>,
-    names: Vec<ServerName<'static>>,
+    names: Vec<String>,
 }
 
 impl ClientCertVerifier for AllowedNames {
@@ -83,8 +79,8 @@ impl ClientCertVerifier for AllowedNames {
         let verified = self
             .trust
             .verify_client_cert(end_entity, intermediates, now)?;
-        let cert = ParsedCertificate::try_from(end_entity)?;
-        let is_allowed = |name| verify_server_name(&cert, name).is_ok();
+        let (addresses, names) = names_of(end_entity);
+        let is_allowed = |host: &String| hostname::is_for(host, &addresses, &names);
         if self.names.iter().any(is_allowed) {
             return Ok(verified);
         }
@@ -148,7 +144,7 @@ pub(crate) enum RevokedError {
     Revoked(String),
 }
 
-/// The addresses and names in a certificate, for the log.
+/// The addresses and names in a certificate.
 pub(crate) fn names_of(cert: &CertificateDer<'_>) -> (Vec<String>, Vec<String>) {
     let (mut addresses, mut names) = (Vec::new(), Vec::new());
     let Ok((_, cert)) = X509Certificate::from_der(cert) else {

@@ -16,6 +16,7 @@
 mod auto;
 mod clients;
 mod files;
+mod hostname;
 mod suites;
 
 use std::path::PathBuf;

@@ -49,6 +49,12 @@ func NewAuthority(t testing.TB, name string) *Authority {
 // Issue writes a certificate, valid for so long from now, and its key.
 func (a *Authority) Issue(name string, serial int64, valid time.Duration) {
 	a.t.Helper()
+	a.IssueFor(name, serial, valid, "localhost")
+}
+
+// IssueFor is Issue for hosts of these names.
+func (a *Authority) IssueFor(name string, serial int64, valid time.Duration, hosts ...string) {
+	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial),
@@ -58,7 +64,7 @@ func (a *Authority) Issue(name string, serial int64, valid time.Duration) {
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		DNSNames:     []string{"localhost"},
+		DNSNames:     hosts,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	check(a.t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -72,6 +73,34 @@ func TestWhoIsAccepted(t *testing.T) {
 				t.Error("the log does not say that anybody was refused")
 			}
 		})
+}
+
+// Which of the names in a certificate are a host's is for Go to say.
+func TestAllowedHostnames(t *testing.T) {
+	t.Parallel()
+	ca := harness.NewAuthority(t, "ca")
+	ca.Issue("server", 2, time.Hour)
+	ca.IssueFor("exact", 3, time.Hour, "foo.example")
+	ca.IssueFor("star", 4, time.Hour, "*.example")
+	ca.IssueFor("deeper", 5, time.Hour, "*.foo.example")
+	ca.IssueFor("other", 6, time.Hour, "foo.elsewhere")
+	for _, hosts := range []string{"foo.example", "Foo.Example.", "*.example", "none,a.foo.example", "127.0.0.1", "10.0.0.1"} {
+		seen := map[string]map[string]bool{}
+		both(t, func() harness.Options { return ca.Mutual("--client-cert-allowed-hostname=" + hosts) },
+			func(t *testing.T, server *harness.Server) {
+				accepted := map[string]bool{}
+				for _, name := range []string{"exact", "star", "deeper", "other"} {
+					_, err := get(server, ca.Client(ca, name), true)
+					accepted[name] = err == nil
+				}
+				seen[server.Program.Name] = accepted
+			})
+		for program, accepted := range seen {
+			if wanted := seen["etcd37"]; !maps.Equal(accepted, wanted) {
+				t.Errorf("%s: %s accepts %v, etcd %v", hosts, program, accepted, wanted)
+			}
+		}
+	}
 }
 
 // The suite is one that HTTP/2 demands; etcd refuses to start without.
