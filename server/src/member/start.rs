@@ -201,16 +201,64 @@ fn unix_ms() -> u64 {
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// What one client's connection may use up.
 fn limits(config: &Config) -> Limits {
+    let defaults = Limits::default();
+    let message_bytes_max = config.received_message_bytes_max();
     Limits {
         concurrent_streams_max: config.max_concurrent_streams,
-        message_bytes_max: config.received_message_bytes_max(),
+        message_bytes_max,
+        // One of the largest, and as much of others meanwhile.
+        buffer_bytes_max: defaults
+            .buffer_bytes_max
+            .max(message_bytes_max.saturating_mul(2)),
         // As much in base64, and some room around it.
-        http_body_bytes_max: config.received_message_bytes_max() / 3 * 4 + HTTP_BODY_ROOM_BYTES,
+        http_body_bytes_max: (message_bytes_max / 3)
+            .saturating_mul(4)
+            .saturating_add(HTTP_BODY_ROOM_BYTES),
         streamed_prefixes: STREAMED_PREFIXES,
         ping_interval_min: config.keepalive.client_interval_min,
         keepalive_interval: Some(config.keepalive.interval).filter(|i| !i.is_zero()),
         keepalive_timeout: config.keepalive.timeout,
-        ..Limits::default()
+        ..defaults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::limits;
+    use crate::config::{self, Environment, Startup};
+
+    /// A connection has room for the largest message that is allowed, whatever that is.
+    #[test]
+    fn the_largest_message_finds_room() {
+        for allowed in [
+            "1",
+            "1572864",
+            "69206016",
+            "1073741824",
+            "18446744073709551615",
+        ] {
+            let line = [
+                "etcore".to_owned(),
+                format!("--max-request-bytes={allowed}"),
+            ];
+            let environment = Environment {
+                variables: Vec::new(),
+                default_host: || Ok(IpAddr::from([127, 0, 0, 1])),
+            };
+            let Startup::Run(config, _) = config::read(&line, &environment) else {
+                panic!("{allowed} is refused")
+            };
+            let limits = limits(&config);
+            assert!(limits.message_bytes_max >= config.max_request_bytes);
+            assert!(
+                limits.buffer_bytes_max >= limits.message_bytes_max,
+                "{allowed}"
+            );
+        }
     }
 }
