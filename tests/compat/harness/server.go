@@ -40,6 +40,8 @@ type Options struct {
 	FlagsAt func(peer string) []string
 	// TLS has the client listener speak TLS as well; Flags name the files.
 	TLS bool
+	// Sockets are more URLs of listeners for clients, of unix and unixs.
+	Sockets []string
 	// OnlyTLS has it speak nothing else; Flags must not ask clients for certificates.
 	OnlyTLS bool
 }
@@ -55,6 +57,7 @@ type Server struct {
 	flagsAt func(peer string) []string
 	tls     bool
 	onlyTLS bool
+	sockets []string
 	logPath string
 	command *exec.Cmd
 	exited  chan struct{}
@@ -122,6 +125,7 @@ func Launch(program Program, options Options) (*Server, error) {
 		flagsAt: options.FlagsAt,
 		tls:     options.TLS,
 		onlyTLS: options.OnlyTLS,
+		sockets: options.Sockets,
 		logPath: filepath.Join(scratch, "log"),
 	}
 	if server.DataDir == "" {
@@ -195,6 +199,7 @@ func (s *Server) arguments() []string {
 	if s.onlyTLS {
 		clientURLs = "https://" + s.Endpoint
 	}
+	clientURLs = strings.Join(append([]string{clientURLs}, s.sockets...), ",")
 	arguments := append([]string{
 		"--name=default",
 		"--data-dir=" + s.DataDir,
