@@ -2,8 +2,11 @@ package transcript
 
 import (
 	_ "embed"
+	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"etcore/tests/compat/harness"
 
@@ -28,14 +31,12 @@ func compareTranscripts(t *testing.T, etcdctl string) {
 		t.Fatal(err)
 	}
 	flags := []string{"--unsafe-no-fsync"}
-	reference := &session{
-		etcdctl:  etcdctl,
-		endpoint: harness.Start(t, harness.Etcd37(t), harness.Options{Flags: flags}).Endpoint,
+	begin := func(program harness.Program) *session {
+		server := harness.Start(t, program, harness.Options{Flags: flags})
+		awaitStorageVersion(t, server)
+		return &session{etcdctl: etcdctl, endpoint: server.Endpoint}
 	}
-	subject := &session{
-		etcdctl:  etcdctl,
-		endpoint: harness.Start(t, harness.EtcoreOrReference(t), harness.Options{Flags: flags}).Endpoint,
-	}
+	reference, subject := begin(harness.Etcd37(t)), begin(harness.EtcoreOrReference(t))
 	const differencesMax = 20 // further ones follow from the first
 	differences := 0
 	for _, command := range commands {
@@ -50,6 +51,28 @@ func compareTranscripts(t *testing.T, etcdctl string) {
 		}
 	}
 	t.Logf("%d commands, %d differences", len(commands), differences)
+}
+
+// awaitStorageVersion waits until the store is of the cluster's version: with etcd it follows after the start, which
+// `endpoint status` shows.
+func awaitStorageVersion(t *testing.T, server *harness.Server) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		response, err := http.Get("http://" + server.Endpoint + "/version")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var versions struct{ Etcdcluster, Storage string }
+		err = json.NewDecoder(response.Body).Decode(&versions)
+		_ = response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if versions.Storage == versions.Etcdcluster {
+			return
+		}
+	}
+	t.Fatalf("the store of %s stays behind the cluster's version", server.Program.Name)
 }
 
 func lines(r result) []string { return strings.Split(r.String(), "\n") }
