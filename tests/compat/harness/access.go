@@ -17,25 +17,32 @@ type Access struct {
 	authority *Authority
 }
 
-// EachAccess runs a test twice against etcore, each time on a server of its own.
+// EachAccess runs a test in plain text and over mutual TLS against the real etcd, which proves
+// that what the test expects is etcd's behaviour, and against etcore; each time on a server of
+// its own, all at the same time.
 func EachAccess(t *testing.T, test func(t *testing.T, access *Access)) {
 	t.Helper()
-	t.Run("plain", func(t *testing.T) {
-		t.Parallel()
-		server := Start(t, EtcoreOrReference(t), Options{Flags: []string{"--unsafe-no-fsync"}})
-		test(t, &Access{Server: server, URL: "http://" + server.Endpoint})
-	})
-	t.Run("mutual TLS", func(t *testing.T) {
-		t.Parallel()
-		authority := NewAuthority(t, "ca")
-		authority.Issue("server", 2, time.Hour)
-		authority.Issue("client", 3, time.Hour)
-		server := Start(t, EtcoreOrReference(t), authority.Mutual("--unsafe-no-fsync"))
-		test(t, &Access{
-			Server: server, URL: "https://" + server.Endpoint,
-			TLS: authority.Client(authority, "client"), authority: authority,
+	for _, program := range []Program{Etcd37(t), EtcoreOrReference(t)} {
+		t.Run(program.Name, func(t *testing.T) {
+			t.Parallel()
+			t.Run("plain", func(t *testing.T) {
+				t.Parallel()
+				server := Start(t, program, Options{Flags: []string{"--unsafe-no-fsync"}})
+				test(t, &Access{Server: server, URL: "http://" + server.Endpoint})
+			})
+			t.Run("mutual TLS", func(t *testing.T) {
+				t.Parallel()
+				authority := NewAuthority(t, "ca")
+				authority.Issue("server", 2, time.Hour)
+				authority.Issue("client", 3, time.Hour)
+				server := Start(t, program, authority.Mutual("--unsafe-no-fsync"))
+				test(t, &Access{
+					Server: server, URL: "https://" + server.Endpoint,
+					TLS: authority.Client(authority, "client"), authority: authority,
+				})
+			})
 		})
-	})
+	}
 }
 
 // Client is a Go client that ends with the test.

@@ -48,3 +48,35 @@ func pairs(t *testing.T, kv clientv3.KV, prefix string) map[string]string {
 	}
 	return pairs
 }
+
+// oneByOne hands over what comes in batches: how much of it comes together is the server's choice.
+func oneByOne[Batch, Item any](ctx context.Context, t *testing.T, batches <-chan Batch, items func(Batch) []Item) (next func() Item) {
+	t.Helper()
+	var left []Item
+	return func() Item {
+		t.Helper()
+		for len(left) == 0 {
+			select {
+			case batch, ok := <-batches:
+				if !ok {
+					t.Fatal("nothing comes any more")
+				}
+				left = items(batch)
+			case <-ctx.Done():
+				t.Fatal("nothing comes")
+			}
+		}
+		item := left[0]
+		left = left[1:]
+		return item
+	}
+}
+
+// eventsOf are the events of a watch, one by one.
+func eventsOf(ctx context.Context, t *testing.T, watch clientv3.WatchChan) (next func() *clientv3.Event) {
+	t.Helper()
+	return oneByOne(ctx, t, watch, func(response clientv3.WatchResponse) []*clientv3.Event {
+		check(t, response.Err())
+		return response.Events
+	})
+}

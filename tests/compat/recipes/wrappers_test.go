@@ -1,7 +1,6 @@
 package recipes
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"testing"
@@ -28,7 +27,7 @@ func TestNamespacesAreApart(t *testing.T) {
 		client := access.Client(t)
 		kv, watcher := namespace.NewKV(client, "space/"), namespace.NewWatcher(client, "space/")
 		lease := namespace.NewLease(client, "space/")
-		seen := watcher.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithRev(1))
+		seen := eventsOf(ctx, t, watcher.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithRev(1)))
 		granted, err := lease.Grant(ctx, 100)
 		check(t, err)
 		_, err = kv.Put(ctx, "leased", "v", clientv3.WithLease(granted.ID))
@@ -49,7 +48,7 @@ func TestNamespacesAreApart(t *testing.T) {
 		_, err = lease.Revoke(ctx, granted.ID)
 		check(t, err)
 		for _, wanted := range []string{"PUT leased ", "PUT a ", "DELETE leased v"} {
-			event := (<-seen).Events[0]
+			event := seen()
 			got := fmt.Sprintf("%s %s ", event.Type, event.Kv.Key)
 			if event.PrevKv != nil {
 				got += string(event.PrevKv.Value)
@@ -194,26 +193,13 @@ func TestEndpointsAreFound(t *testing.T) {
 		}
 		_, err = client.Revoke(ctx, granted.ID)
 		check(t, err)
+		next := oneByOne(ctx, t, updates, func(batch []*endpoints.Update) []*endpoints.Update { return batch })
 		for _, wanted := range []endpoints.Operation{endpoints.Add, endpoints.Delete} {
-			if update := nextUpdate(ctx, t, updates); update.Op != wanted || update.Key != "service/one" {
+			if update := next(); update.Op != wanted || update.Key != "service/one" {
 				t.Fatalf("told %+v", update)
 			}
 		}
 	})
-}
-
-func nextUpdate(ctx context.Context, t *testing.T, updates endpoints.WatchChannel) *endpoints.Update {
-	t.Helper()
-	for {
-		select {
-		case batch := <-updates:
-			if len(batch) > 0 {
-				return batch[0]
-			}
-		case <-ctx.Done():
-			t.Fatal("no update")
-		}
-	}
 }
 
 // A lease lives while its client keeps it alive, and no longer.
@@ -233,8 +219,8 @@ func TestLeasesLiveWhileKeptAlive(t *testing.T) {
 		alive, err := client.KeepAlive(ctx, kept.ID)
 		check(t, err)
 		start := time.Now()
-		seen := client.Watch(ctx, "l/", clientv3.WithPrefix(), clientv3.WithRev(last.Header.Revision+1))
-		event := (<-seen).Events[0]
+		seen := eventsOf(ctx, t, client.Watch(ctx, "l/", clientv3.WithPrefix(), clientv3.WithRev(last.Header.Revision+1)))
+		event := seen()
 		if event.Type != clientv3.EventTypeDelete || string(event.Kv.Key) != "l/left" {
 			t.Fatalf("first ends %v", event)
 		}
@@ -245,7 +231,7 @@ func TestLeasesLiveWhileKeptAlive(t *testing.T) {
 			t.Fatalf("kept alive: %v", response)
 		}
 		check(t, client.Lease.Close()) // keeps nothing alive any more
-		event = (<-seen).Events[0]
+		event = seen()
 		if event.Type != clientv3.EventTypeDelete || string(event.Kv.Key) != "l/kept" {
 			t.Fatalf("then ends %v", event)
 		}
