@@ -6,6 +6,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	epb "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	lpb "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -14,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// callTimeout bounds one call; no call of a healthy server comes near it.
+// callTimeout bounds a call that need not wait for others; none of a healthy server comes near it.
 const callTimeout = 20 * time.Second
 
 // Call is one call, or one message of a stream. Numbers in the request may be symbols, see symbol.go.
@@ -28,7 +30,8 @@ type Call struct {
 	Raw []byte
 	// AsJSON sends it through the JSON gateway.
 	AsJSON bool
-	// Stream is the watch stream that a request of methodWatch goes to.
+	// Stream is the watch stream that a request of methodWatch goes to, or, of methodLeave,
+	// a number among those who wait.
 	Stream int
 }
 
@@ -49,6 +52,8 @@ func (c Call) String() string {
 		method += " as JSON"
 	case c.Method == methodWatch:
 		method += fmt.Sprintf(" stream %d", c.Stream)
+	case c.Method == methodLeave:
+		return fmt.Sprintf("leave %d", c.Stream)
 	}
 	return fmt.Sprintf("%s {%s}", method, prototext.MarshalOptions{}.Format(c.Request))
 }
@@ -83,6 +88,16 @@ const (
 	methodKeepAlive   = "/etcdserverpb.Lease/LeaseKeepAlive"
 	methodSnapshot    = "/etcdserverpb.Maintenance/Snapshot"
 	methodWatch       = "/etcdserverpb.Watch/Watch"
+
+	methodLock     = "/v3lockpb.Lock/Lock"
+	methodUnlock   = "/v3lockpb.Lock/Unlock"
+	methodCampaign = "/v3electionpb.Election/Campaign"
+	methodProclaim = "/v3electionpb.Election/Proclaim"
+	methodLeader   = "/v3electionpb.Election/Leader"
+	methodObserve  = "/v3electionpb.Election/Observe"
+	methodResign   = "/v3electionpb.Election/Resign"
+	// methodLeave is no call: the client of one that waits hangs up.
+	methodLeave = "leave"
 )
 
 // newResponse makes the message a method answers with. Methods that are not
@@ -123,15 +138,25 @@ func newResponse(method string) proto.Message {
 		return new(pb.DefragmentResponse)
 	case methodMoveLeader:
 		return new(pb.MoveLeaderResponse)
+	case methodLock:
+		return new(lpb.LockResponse)
+	case methodUnlock:
+		return new(lpb.UnlockResponse)
+	case methodCampaign:
+		return new(epb.CampaignResponse)
+	case methodProclaim:
+		return new(epb.ProclaimResponse)
+	case methodLeader, methodObserve:
+		return new(epb.LeaderResponse)
+	case methodResign:
+		return new(epb.ResignResponse)
 	default:
 		return new(emptypb.Empty)
 	}
 }
 
 // invoke makes the call as it stands, symbols already replaced.
-func (c Call) invoke(connection *grpc.ClientConn) Outcome {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
+func (c Call) invoke(ctx context.Context, connection *grpc.ClientConn) Outcome {
 	response := newResponse(c.Method)
 	var err error
 	if c.Raw != nil {

@@ -27,6 +27,17 @@ import (
 //   - RangeStream with a sort target and no order, which the workload leaves out
 //     (generate_watch.go).
 //
+// Of locks and elections every answer is compared, those after a wait too, and all that one who
+// observes is told, headers included. sessions.go makes each call only when nobody has anything to
+// do any more by himself, as otherwise both servers may be right and differ. Not compared is:
+//   - how long a lease lives still that Lock, Campaign or others of theirs have named
+//     (exemptTimes): etcd's session asks to keep it alive and takes that back at once.
+//   - what becomes of a wait whose watch inside of etcd is overtaken by a compaction before it has
+//     come to the newest revision, up to 100 ms after it began: etcd's call fails then.
+//     The workload compacts no further than that (clamp).
+//   - a second call of Lock, or of Campaign with the same value, by one who waits already: nobody
+//     can see when it has begun (isSeenAt).
+//
 // Of snapshots, what is in their buckets is compared (streams.go): pages lie where
 // a server put them.
 

@@ -56,6 +56,8 @@ func (g *watchedGenerator) call() Call {
 		return Call{Method: methodRangeStream, Request: streamable(g.readRange())}
 	case n < 95:
 		return g.rareMaintenance()
+	case n < 175:
+		return g.session()
 	}
 	return g.maybeJSON(g.Generator.call())
 }

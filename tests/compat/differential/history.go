@@ -37,8 +37,8 @@ func Run(setup Setup, calls []Call) ([]Step, error) {
 			return steps, nil
 		}
 	}
-	if pair.watching != nil && len(steps) > 0 {
-		steps[len(steps)-1].Difference = pair.watching.settle(pair)
+	if len(steps) > 0 {
+		steps[len(steps)-1].Difference = pair.finish()
 	}
 	return steps, nil
 }

@@ -2,6 +2,7 @@ package differential
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,6 +34,13 @@ var gatewayPaths = map[string]string{
 	methodHashKV:      "/v3/maintenance/hashkv",
 	methodMoveLeader:  "/v3/maintenance/transfer-leadership",
 	methodDefragment:  "/v3/maintenance/defragment",
+	methodLock:        "/v3/lock/lock",
+	methodUnlock:      "/v3/lock/unlock",
+	methodCampaign:    "/v3/election/campaign",
+	methodProclaim:    "/v3/election/proclaim",
+	methodLeader:      "/v3/election/leader",
+	methodObserve:     "/v3/election/observe",
+	methodResign:      "/v3/election/resign",
 }
 
 // jsonAnswer is a response of the gateway, without what the two servers may
@@ -48,15 +56,26 @@ type jsonAnswer struct {
 	Odd string
 }
 
-// invokeJSON makes a unary call, or a keep-alive, through the gateway.
-func (c Call) invokeJSON(client *http.Client, endpoint string) Outcome {
+// postJSON asks the gateway.
+func (c Call) postJSON(ctx context.Context, client *http.Client, endpoint string) (*http.Response, error) {
 	// Names as in the protocol, and names in lowerCamelCase: both are taken.
 	protoNames := proto.Size(c.Request)%2 == 0
-	request, err := protojson.MarshalOptions{UseProtoNames: protoNames}.Marshal(c.Request)
+	body, err := protojson.MarshalOptions{UseProtoNames: protoNames}.Marshal(c.Request)
 	if err != nil {
-		return Outcome{Status: status.Convert(err)}
+		return nil, err
 	}
-	response, err := client.Post("http://"+endpoint+gatewayPaths[c.Method], "application/json", bytes.NewReader(request))
+	url := "http://" + endpoint + gatewayPaths[c.Method]
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	return client.Do(request)
+}
+
+// invokeJSON makes a unary call, or a keep-alive, through the gateway.
+func (c Call) invokeJSON(ctx context.Context, client *http.Client, endpoint string) Outcome {
+	response, err := c.postJSON(ctx, client, endpoint)
 	if err != nil {
 		return Outcome{Status: status.New(codes.Unavailable, err.Error())}
 	}
@@ -65,10 +84,7 @@ func (c Call) invokeJSON(client *http.Client, endpoint string) Outcome {
 	if err != nil {
 		return Outcome{Status: status.New(codes.Unavailable, err.Error())}
 	}
-	answer := &jsonAnswer{
-		HTTPStatus: response.StatusCode,
-		Headers:    [2]string{response.Header.Get("Content-Type"), response.Header.Get("Grpc-Metadata-Content-Type")},
-	}
+	answer := newJSONAnswer(response)
 	if response.StatusCode != http.StatusOK {
 		return answer.failure(body)
 	}
@@ -76,6 +92,13 @@ func (c Call) invokeJSON(client *http.Client, endpoint string) Outcome {
 		body = answer.onlyResult(body)
 	}
 	return answer.message(body, newResponse(c.Method))
+}
+
+func newJSONAnswer(response *http.Response) *jsonAnswer {
+	return &jsonAnswer{
+		HTTPStatus: response.StatusCode,
+		Headers:    [2]string{response.Header.Get("Content-Type"), response.Header.Get("Grpc-Metadata-Content-Type")},
+	}
 }
 
 func (a *jsonAnswer) failure(body []byte) Outcome {
@@ -102,7 +125,7 @@ func (a *jsonAnswer) message(body []byte, response proto.Message) Outcome {
 	return Outcome{Response: response, Status: status.New(codes.OK, ""), JSON: a}
 }
 
-// onlyResult unpacks a stream of one message.
+// onlyResult unpacks a stream of one message, or one line of a stream.
 func (a *jsonAnswer) onlyResult(body []byte) []byte {
 	var line struct{ Result json.RawMessage }
 	if err := json.Unmarshal(body, &line); err != nil || line.Result == nil {

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	epb "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 )
 
 // Pair is a reference and a server under test that have seen the same calls.
@@ -22,6 +24,7 @@ type Pair struct {
 	revision           int64 // newest revision the reference has told
 	tamper             func(Call, *Outcome)
 	watching           *watching // nil: nobody watches
+	sessions           *sessions
 }
 
 type side struct {
@@ -48,11 +51,15 @@ type Setup struct {
 	Tamper func(Call, *Outcome)
 	// TamperWatch changes what the subject told a watcher, for the same reason.
 	TamperWatch func(*pb.WatchResponse)
+	// TamperObserve changes what the subject told one who observes an election.
+	TamperObserve func(*epb.LeaderResponse) []*epb.LeaderResponse
+	// TamperWait changes when the subject answers a call that waits.
+	TamperWait func(Call, <-chan Outcome) <-chan Outcome
 }
 
 // NewPair starts two fresh servers.
 func NewPair(setup Setup) (*Pair, error) {
-	pair := &Pair{revision: 1, tamper: setup.Tamper}
+	pair := &Pair{revision: 1, tamper: setup.Tamper, sessions: newSessions(setup)}
 	started := make(chan error, 2)
 	go func() { started <- pair.reference.start(setup.Reference, setup.Options) }()
 	go func() { started <- pair.subject.start(setup.Subject, setup.Options) }()
@@ -72,7 +79,7 @@ func (s *side) start(program harness.Program, options harness.Options) error {
 	}
 	s.server = server
 	s.leases = newLeaseNames()
-	s.browser = &http.Client{Transport: &http.Transport{}, Timeout: callTimeout}
+	s.browser = &http.Client{Transport: &http.Transport{}}
 	s.scratch = filepath.Dir(server.DataDir)
 	for i := range s.connections {
 		if s.connections[i], err = server.Dial(); err != nil {
@@ -87,6 +94,7 @@ func (p *Pair) Close() {
 	if p.watching != nil {
 		p.watching.close()
 	}
+	p.sessions.close()
 	for _, side := range []*side{&p.reference, &p.subject} {
 		if side.browser != nil {
 			side.browser.CloseIdleConnections()
@@ -112,6 +120,8 @@ type Step struct {
 	Subject    Outcome
 	Difference string // empty: none
 	Watchers   int    // open after a call of theirs
+	Sessions   sessionCounts
+	Answers    []Outcome // of the reference, to those who had waited
 }
 
 func (s Step) String() string {
@@ -119,30 +129,74 @@ func (s Step) String() string {
 		s.Call, s.Reference, s.Subject, s.Difference)
 }
 
-// Do makes one call on both servers and compares.
+// Do makes one call on both servers, waits for all that follows from it, and compares.
 func (p *Pair) Do(call Call) Step {
 	if p.watching != nil {
 		if step, done := p.watching.before(p, call); done {
 			return step
 		}
 	}
+	step := p.do(call)
+	if step.Difference == "" {
+		step.Difference = p.sessions.settle(p, &step)
+	}
+	return step
+}
+
+func (p *Pair) do(call Call) Step {
+	call = p.sessions.bind(p, call)
+	switch call.Method {
+	case methodLock, methodCampaign:
+		return p.sessions.enter(p, call)
+	case methodLeave:
+		return p.sessions.leave(p, call)
+	case methodObserve:
+		return p.sessions.observe(p, call)
+	}
+	return p.ask(call)
+}
+
+// ask makes a call that is answered at once.
+func (p *Pair) ask(call Call) Step {
 	answered := make(chan Outcome)
 	go func() { answered <- p.subject.do(call, p.revision) }()
 	bound := p.reference.bind(call, p.revision)
 	reference := p.reference.do(call, p.revision)
-	subject := <-answered
-	if p.tamper != nil {
-		p.tamper(bound, &subject)
-	}
-	step := Step{Call: bound, Reference: reference, Subject: subject}
-	step.Difference = compare(bound, reference, subject)
-	if revision := headerRevision(reference.Response); revision > p.revision {
-		p.revision = revision
+	step := p.compared(bound, reference, <-answered)
+	p.proceed(reference.Response)
+	if granted, ok := reference.Response.(*pb.LeaseGrantResponse); ok {
+		delete(p.sessions.renewed, granted.ID)
 	}
 	if request, ok := bound.Request.(*pb.CompactionRequest); ok && reference.Response != nil && p.watching != nil {
 		p.watching.compacted = request.Revision
 	}
 	return step
+}
+
+// finish compares what came since the last call.
+func (p *Pair) finish() string {
+	if difference := p.sessions.unexpected(p); difference != "" || p.watching == nil {
+		return difference
+	}
+	return p.watching.settle(p)
+}
+
+// compared is the step of a call that both have answered.
+func (p *Pair) compared(call Call, reference, subject Outcome) Step {
+	if p.tamper != nil {
+		p.tamper(call, &subject)
+	}
+	p.reference.unbind(reference)
+	p.subject.unbind(subject)
+	p.sessions.exemptTimes(call, &reference, &subject)
+	return Step{Call: call, Reference: reference, Subject: subject, Difference: compare(call, reference, subject)}
+}
+
+// proceed takes note of the newest revision.
+func (p *Pair) proceed(response proto.Message) {
+	if revision := headerRevision(response); revision > p.revision {
+		p.revision = revision
+	}
 }
 
 func (s *side) bind(call Call, revision int64) Call {
@@ -152,25 +206,45 @@ func (s *side) bind(call Call, revision int64) Call {
 	return call
 }
 
+// do waits for the answer.
 func (s *side) do(call Call, revision int64) Outcome {
-	connection := s.connections[s.turn%len(s.connections)]
-	s.turn++
-	outcome := s.transport(s.bind(call, revision), connection)
-	if outcome.Response == nil {
-		return outcome
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	outcome := s.transport(ctx, s.bind(call, revision), s.next())
 	if grant, ok := outcome.Response.(*pb.LeaseGrantResponse); ok && call.Names != 0 {
 		s.leases.add(call.Names, grant.ID)
 	}
-	s.leases.unbind(outcome.Response)
+	s.unbind(outcome)
 	return outcome
 }
 
+// unbind puts symbols in the place of leases that the server named.
+func (s *side) unbind(outcome Outcome) {
+	if outcome.Response != nil {
+		s.leases.unbind(outcome.Response)
+	}
+}
+
+// begin does not wait for the answer.
+func (s *side) begin(ctx context.Context, call Call, revision int64) <-chan Outcome {
+	answer := make(chan Outcome, 1)
+	bound, connection := s.bind(call, revision), s.next()
+	go func() { answer <- s.transport(ctx, bound, connection) }()
+	return answer
+}
+
+// next is the connection whose turn it is.
+func (s *side) next() *grpc.ClientConn {
+	connection := s.connections[s.turn%len(s.connections)]
+	s.turn++
+	return connection
+}
+
 // transport makes a call the way that its method, or the call, asks for.
-func (s *side) transport(call Call, connection *grpc.ClientConn) Outcome {
+func (s *side) transport(ctx context.Context, call Call, connection *grpc.ClientConn) Outcome {
 	switch {
 	case call.AsJSON:
-		return call.invokeJSON(s.browser, s.server.Endpoint)
+		return call.invokeJSON(ctx, s.browser, s.server.Endpoint)
 	case call.Method == methodRangeStream:
 		return rangeStream(connection, call.Request.(*pb.RangeRequest))
 	case call.Method == methodSnapshot:
@@ -184,7 +258,7 @@ func (s *side) transport(call Call, connection *grpc.ClientConn) Outcome {
 		}
 		return s.renewer.ask(call.Request.(*pb.LeaseKeepAliveRequest))
 	default:
-		return call.invoke(connection)
+		return call.invoke(ctx, connection)
 	}
 }
 

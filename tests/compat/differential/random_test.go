@@ -44,9 +44,14 @@ func compareWorkload(t *testing.T, setup Setup, leases leaseChoice, count int) {
 	// So often that each watcher that wants to is told its progress now and then.
 	setup.Options.Flags = append(setup.Options.Flags, "--watch-progress-notify-interval=300ms")
 	steps := requireSame(t, setup, newWatchedGenerator(seedOf(t, count), leases).Calls(count))
-	most := 0
+	most, sessions := 0, sessionCounts{}
 	for _, step := range steps {
 		most = max(most, step.Watchers)
+		sessions = sessions.plus(step.Sessions)
+	}
+	t.Logf("sessions: %+v", sessions)
+	if few := count / 4000; sessions.Passed < few || sessions.Left < few || sessions.Told < few {
+		t.Errorf("too little became of %d calls: %+v", count, sessions)
 	}
 	if most < watchersWanted {
 		t.Errorf("never more than %d watchers were open", most)

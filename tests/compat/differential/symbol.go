@@ -7,14 +7,18 @@ import (
 
 // A request may hold symbols in place of numbers that are known only when it
 // is sent: revisions relative to the current one, ids of leases that the
-// server named, and watchers that are open. So a part of a history still means something when it is run
-// without the rest.
+// server named, watchers that are open, the revisions that keys of elections were
+// created at, and who holds a lock. So a part of a history still means something when it is run without the rest.
 const (
 	revisionSymbol int64 = 1 << 50 // + distance from the current revision
 	leaseSymbol    int64 = 1 << 52 // + number of the lease
 	watchSymbol    int64 = 1 << 54 // + number among the open watchers of the stream
+	createdSymbol  int64 = 1 << 56 // + distance from the revision that the leader's key was created at
 	symbolReach    int64 = 1 << 40
 )
+
+// holderSymbol stands in a key for the rest of the oldest one that begins like that.
+const holderSymbol = "*"
 
 // Now is the symbol for the current revision plus distance.
 func Now(distance int64) int64 { return revisionSymbol + distance }

@@ -2,6 +2,8 @@ package differential
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	epb "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	lpb "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 )
 
 // Short ways to write scripted calls down.
@@ -121,3 +123,38 @@ func over(compare *pb.Compare, end string) *pb.Compare {
 	compare.RangeEnd = []byte(end)
 	return compare
 }
+
+func lock(name string, lease int64) Call {
+	return Call{Method: methodLock, Request: &lpb.LockRequest{Name: []byte(name), Lease: lease}}
+}
+
+func unlock(key string) Call {
+	return Call{Method: methodUnlock, Request: &lpb.UnlockRequest{Key: []byte(key)}}
+}
+
+func campaign(name string, lease int64, value string) Call {
+	return Call{Method: methodCampaign, Request: &epb.CampaignRequest{Name: []byte(name), Lease: lease, Value: []byte(value)}}
+}
+
+// candidate is the key by which a lease takes part in an election.
+func candidate(name string, lease int64) *epb.LeaderKey {
+	return &epb.LeaderKey{Name: []byte(name), Key: []byte(sessionKey([]byte(name), lease)), Lease: lease, Rev: createdSymbol}
+}
+
+func proclaim(leader *epb.LeaderKey, value string) Call {
+	return Call{Method: methodProclaim, Request: &epb.ProclaimRequest{Leader: leader, Value: []byte(value)}}
+}
+
+func resign(leader *epb.LeaderKey) Call {
+	return Call{Method: methodResign, Request: &epb.ResignRequest{Leader: leader}}
+}
+
+func leaderOf(name string) Call {
+	return Call{Method: methodLeader, Request: &epb.LeaderRequest{Name: []byte(name)}}
+}
+
+func observe(name string) Call {
+	return Call{Method: methodObserve, Request: &epb.LeaderRequest{Name: []byte(name)}}
+}
+
+func leave(number int) Call { return Call{Method: methodLeave, Stream: number} }
