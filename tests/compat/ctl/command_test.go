@@ -99,6 +99,17 @@ func (r *running) line() string {
 	return ""
 }
 
+// rest is all that is printed until the end.
+func (r *running) rest() string {
+	r.t.Helper()
+	var text strings.Builder
+	for line := range r.lines {
+		text.WriteString(line + "\n")
+	}
+	_ = r.command.Wait()
+	return text.String() + r.errors.String()
+}
+
 func (r *running) require(wanted ...string) {
 	r.t.Helper()
 	for i, line := range wanted {

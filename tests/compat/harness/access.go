@@ -22,26 +22,50 @@ type Access struct {
 // its own, all at the same time.
 func EachAccess(t *testing.T, test func(t *testing.T, access *Access)) {
 	t.Helper()
-	for _, program := range []Program{Etcd37(t), EtcoreOrReference(t)} {
-		t.Run(program.Name, func(t *testing.T) {
+	for name, open := range accesses(t) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			t.Run("plain", func(t *testing.T) {
-				t.Parallel()
-				server := Start(t, program, Options{Flags: []string{"--unsafe-no-fsync"}})
-				test(t, &Access{Server: server, URL: "http://" + server.Endpoint})
-			})
-			t.Run("mutual TLS", func(t *testing.T) {
-				t.Parallel()
-				authority := NewAuthority(t, "ca")
-				authority.Issue("server", 2, time.Hour)
-				authority.Issue("client", 3, time.Hour)
-				server := Start(t, program, authority.Mutual("--unsafe-no-fsync"))
-				test(t, &Access{
-					Server: server, URL: "https://" + server.Endpoint,
-					TLS: authority.Client(authority, "client"), authority: authority,
-				})
-			})
+			test(t, open(t))
 		})
+	}
+}
+
+// EveryAccess opens all of these at once, by name, for a test that mostly waits: only so many
+// tests run at the same time as there are processors.
+func EveryAccess(t *testing.T) map[string]*Access {
+	t.Helper()
+	opened := map[string]*Access{}
+	for name, open := range accesses(t) {
+		opened[name] = open(t)
+	}
+	return opened
+}
+
+func accesses(t *testing.T) map[string]func(*testing.T) *Access {
+	t.Helper()
+	all := map[string]func(*testing.T) *Access{}
+	for _, program := range []Program{Etcd37(t), EtcoreOrReference(t)} {
+		all[program.Name+" in plain text"] = func(t *testing.T) *Access { return openPlain(t, program) }
+		all[program.Name+" over mutual TLS"] = func(t *testing.T) *Access { return openMutual(t, program) }
+	}
+	return all
+}
+
+func openPlain(t *testing.T, program Program) *Access {
+	t.Helper()
+	server := Start(t, program, Options{Flags: []string{"--unsafe-no-fsync"}})
+	return &Access{Server: server, URL: "http://" + server.Endpoint}
+}
+
+func openMutual(t *testing.T, program Program) *Access {
+	t.Helper()
+	authority := NewAuthority(t, "ca")
+	authority.Issue("server", 2, time.Hour)
+	authority.Issue("client", 3, time.Hour)
+	server := Start(t, program, authority.Mutual("--unsafe-no-fsync"))
+	return &Access{
+		Server: server, URL: "https://" + server.Endpoint,
+		TLS: authority.Client(authority, "client"), authority: authority,
 	}
 }
 
