@@ -80,7 +80,6 @@ pub struct AppendDecoder {
     place: Place,
     step: Step,
     message_size_bytes_max: usize,
-    failed: Option<StreamError>,
 }
 
 /// What comes next.
@@ -109,15 +108,12 @@ impl AppendDecoder {
             place: Place::default(),
             step: Step::Type,
             message_size_bytes_max,
-            failed: None,
         }
     }
 
     /// Input: bytes of the stream.
     pub fn on_bytes(&mut self, bytes: &[u8]) {
-        if self.failed.is_none() {
-            self.received.push(bytes);
-        }
+        self.received.push(bytes);
     }
 
     /// Output: the next append that is whole.
@@ -125,12 +121,9 @@ impl AppendDecoder {
     /// # Errors
     /// A [`StreamError`], the same one from then on.
     pub fn poll_message(&mut self) -> Result<Option<raftpb::Message>, StreamError> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
+        self.received.check()?;
         let taken = self.take();
-        self.failed = taken.as_ref().err().copied();
-        taken
+        self.received.note(taken)
     }
 
     fn take(&mut self) -> Result<Option<raftpb::Message>, StreamError> {

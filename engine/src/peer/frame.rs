@@ -7,15 +7,30 @@ use super::StreamError;
 /// Length of a number in a frame.
 const U64_LEN: usize = 8;
 
-/// What was received and not yet understood.
+/// What was received and not yet understood, of a stream whose first error is its last word.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     bytes: BytesMut,
+    failed: Option<StreamError>,
 }
 
 impl Received {
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        if self.failed.is_none() {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// # Errors
+    /// The one that was noted.
+    pub(super) fn check(&self) -> Result<(), StreamError> {
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// Remembers an error, and gives back what it was given.
+    pub(super) fn note<T>(&mut self, taken: Result<T, StreamError>) -> Result<T, StreamError> {
+        self.failed = taken.as_ref().err().copied();
+        taken
     }
 
     pub(super) fn take_byte(&mut self) -> Option<u8> {

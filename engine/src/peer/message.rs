@@ -11,7 +11,6 @@ use super::{StreamError, is_link_heartbeat};
 pub struct MessageDecoder {
     received: Received,
     message_size_bytes_max: usize,
-    failed: Option<StreamError>,
 }
 
 impl MessageDecoder {
@@ -20,15 +19,12 @@ impl MessageDecoder {
         MessageDecoder {
             received: Received::default(),
             message_size_bytes_max,
-            failed: None,
         }
     }
 
     /// Input: bytes of the stream.
     pub fn on_bytes(&mut self, bytes: &[u8]) {
-        if self.failed.is_none() {
-            self.received.push(bytes);
-        }
+        self.received.push(bytes);
     }
 
     /// Output: the next message that is whole.
@@ -36,12 +32,9 @@ impl MessageDecoder {
     /// # Errors
     /// A [`StreamError`], the same one from then on.
     pub fn poll_message(&mut self) -> Result<Option<raftpb::Message>, StreamError> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
+        self.received.check()?;
         let taken = self.take();
-        self.failed = taken.as_ref().err().copied();
-        taken
+        self.received.note(taken)
     }
 
     fn take(&mut self) -> Result<Option<raftpb::Message>, StreamError> {
