@@ -5,7 +5,8 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::compare::{CaseRounds, Comparison, Row};
+use crate::case::Settings;
+use crate::compare::{CaseRounds, Row};
 use crate::machine::{self, Machine};
 use crate::server::ServerCommand;
 use crate::stats::Spread;
@@ -74,18 +75,22 @@ impl Conditions {
     ///
     /// # Errors
     /// If `/proc` or the data folder cannot be read.
-    pub fn of(comparison: &Comparison) -> io::Result<Self> {
-        let settings = &comparison.settings;
+    pub fn of(
+        servers: [&ServerCommand; 2],
+        round_count: u32,
+        settings: &Settings,
+    ) -> io::Result<Self> {
+        let [a, b] = servers;
         let sizes = settings.sizes;
         Ok(Self {
             machine: Machine::read()?,
             data_filesystem: machine::filesystem_of(&settings.folder)?,
             client: settings.client.name(),
-            a: Contestant::of(&comparison.a),
-            b: Contestant::of(&comparison.b),
+            a: Contestant::of(a),
+            b: Contestant::of(b),
             server_core: settings.server_core,
             client_core: settings.client.core(),
-            rounds: comparison.round_count,
+            rounds: round_count,
             conns: sizes.conn_count,
             clients: sizes.client_count,
             put_total: sizes.put_total,

@@ -402,23 +402,23 @@ pub fn refusal(options: Options) -> String {
 }
 
 /// The program under test: `ETCORE_BIN`, else what cargo builds.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| std::env::var_os("ETCORE_BIN").map_or_else(build, PathBuf::from))
 }
 
-/// Has cargo build the program, and asks it where the result is.
+/// Has cargo build the server.
 fn build() -> PathBuf {
+    // The feature does nothing unless a test asks for faults by a variable of its server.
+    build_program("server", "etcore", &["--features=faults"])
+}
+
+/// Has cargo build a program of this workspace, and asks it where the result is.
+pub fn build_program(package: &str, name: &str, flags: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--package=server",
-        "--bin=etcore",
-        // Does nothing unless a test asks for faults by a variable of its server.
-        "--features=faults",
-        "--message-format=json",
-    ]);
+    command.args(["build", "--package", package, "--bin", name]);
+    command.args(flags).arg("--message-format=json");
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit());
@@ -430,11 +430,11 @@ fn build() -> PathBuf {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("cannot run cargo: {error}"));
-    assert!(output.status.success(), "cannot build etcore");
+    assert!(output.status.success(), "cannot build {name}");
     let executable = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(parse)
-        .filter(|message| message["target"]["name"] == "etcore")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from));
     executable.unwrap_or_else(|| panic!("cargo named no executable"))
 }

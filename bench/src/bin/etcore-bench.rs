@@ -60,7 +60,11 @@ fn single(run: &SingleRun) -> Result<(), Box<dyn Error>> {
 
 /// Prints the conditions and the tables, then the JSON lines; progress goes to stderr.
 fn compare(comparison: &Comparison) -> Result<(), Box<dyn Error>> {
-    let conditions = Conditions::of(comparison)?;
+    let conditions = Conditions::of(
+        [&comparison.a, &comparison.b],
+        comparison.round_count,
+        &comparison.settings,
+    )?;
     print!("{}", conditions.to_text());
     let results = comparison.run(|line| eprintln!("{line}"))?;
     print_tables(&results);
@@ -69,7 +73,7 @@ fn compare(comparison: &Comparison) -> Result<(), Box<dyn Error>> {
 }
 
 fn floors(run: &FloorsRun) -> Result<(), Box<dyn Error>> {
-    let conditions = Conditions::of(&run.comparison())?;
+    let conditions = Conditions::of([&run.etcd, &run.etcore], run.round_count, &run.settings)?;
     print!("{}", conditions.to_text());
     let measured = run.run(|line| eprintln!("{line}"))?;
     print_tables(&measured.own);
@@ -94,7 +98,7 @@ fn floors(run: &FloorsRun) -> Result<(), Box<dyn Error>> {
 }
 
 fn steady(run: &SteadyRun) -> Result<(), Box<dyn Error>> {
-    let conditions = Conditions::of(&run.comparison())?;
+    let conditions = Conditions::of([&run.etcd, &run.etcore], run.round_count, &run.settings)?;
     print!("{}", conditions.to_text());
     print!("{}", steady::sizes_text(&run.sizes));
     let result = run.run(|line| eprintln!("{line}"))?;
@@ -109,7 +113,7 @@ fn steady(run: &SteadyRun) -> Result<(), Box<dyn Error>> {
 }
 
 fn extremes(run: &ExtremesRun) -> Result<(), Box<dyn Error>> {
-    let conditions = Conditions::of(&run.comparison())?;
+    let conditions = Conditions::of([&run.etcd, &run.etcore], run.round_count, &run.settings)?;
     print!("{}", conditions.to_text());
     println!("{:?}", run.sizes);
     let result = run.run(|line| eprintln!("{line}"))?;

@@ -23,7 +23,6 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::case::{CaseError, Settings};
-use crate::compare::Comparison;
 use crate::own::OwnClient;
 use crate::server::{RunningServer, ServerCommand};
 use crate::stopwatch::Span;
@@ -118,17 +117,6 @@ impl Extreme {
 }
 
 impl ExtremesRun {
-    /// The two servers as a comparison without cases, for the conditions that are printed.
-    pub fn comparison(&self) -> Comparison {
-        Comparison {
-            a: self.etcd.clone(),
-            b: self.etcore.clone(),
-            cases: Vec::new(),
-            round_count: self.round_count,
-            settings: self.settings.clone(),
-        }
-    }
-
     /// Runs all rounds. `progress` is told of each measurement.
     ///
     /// # Errors

@@ -21,7 +21,6 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::case::{CaseError, Settings};
-use crate::compare::Comparison;
 use crate::load::{Client, Extent, Load, Op, Order};
 use crate::own::errand::Errand;
 use crate::own::paced::{self, Pace, PacedResult, ProbeLatencies};
@@ -113,17 +112,6 @@ impl Phase {
 }
 
 impl SteadyRun {
-    /// The two servers as a comparison without cases, for the conditions that are printed.
-    pub fn comparison(&self) -> Comparison {
-        Comparison {
-            a: self.etcd.clone(),
-            b: self.etcore.clone(),
-            cases: Vec::new(),
-            round_count: self.round_count,
-            settings: self.settings.clone(),
-        }
-    }
-
     /// Runs all rounds. `progress` is told of each phase.
     ///
     /// # Errors

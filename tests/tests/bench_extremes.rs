@@ -1,25 +1,21 @@
-//! Runs `etcore-bench extremes` as a whole, on small counts: the real etcd plays both parts, where it was built.
+//! Runs `etcore-bench extremes` as a whole, on small counts: the program under test plays both parts.
 
-use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
+use tests::process;
 
-/// By hand: it takes minutes, and a case that stands still for long meets etcd's rule about pings now and then.
 #[test]
-#[ignore = "needs the real etcd and a quiet machine"]
-fn all_cases_against_the_real_etcd() {
-    let etcd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat/bin/etcd");
-    if !etcd.exists() {
-        println!("skipped: the real etcd was not built");
-        return;
-    }
+fn all_cases() {
     let folder = TempDir::new().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_etcore-bench"))
+    let server = process::program();
+    let output = Command::new(process::build_program("bench", "etcore-bench", &[]))
         .args(["extremes", "--small", "--rounds=1"])
         .args(["--server-core=any", "--client-core=any"])
-        .args(["--etcd", &etcd.display().to_string()])
-        .args(["--etcore", &etcd.display().to_string()])
+        .arg("--etcd")
+        .arg(server)
+        .arg("--etcore")
+        .arg(server)
         .arg("--folder")
         .arg(folder.path())
         .output()
