@@ -56,7 +56,7 @@ func (s *sessions) tell(p *Pair, there *pb.RangeResponse, counts *sessionCounts)
 		if leader == nil || string(leader.Key) == observer.key && leader.ModRevision == observer.since {
 			continue
 		}
-		told := p.compared(observer.call, observer.next(0), observer.next(1))
+		told := p.compared(observer.call, observer.next(0, s.patience), observer.next(1, s.patience))
 		counts.Told++
 		if told.Difference != "" {
 			return "told of an election: " + told.String()
@@ -81,11 +81,11 @@ func oldest(there *pb.RangeResponse, prefix string) *mvccpb.KeyValue {
 	return leader
 }
 
-func (o *observer) next(number int) Outcome {
+func (o *observer) next(number int, patience time.Duration) Outcome {
 	select {
 	case outcome := <-o.told[number]:
 		return outcome
-	case <-time.After(watchTimeout):
+	case <-time.After(patience):
 		return outcomeOf(nil, fmt.Errorf("%s: not told of a leader: %w", sideNames[number], errLate))
 	}
 }

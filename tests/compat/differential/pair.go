@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"etcore/tests/compat/harness"
 
@@ -55,6 +56,8 @@ type Setup struct {
 	TamperObserve func(*epb.LeaderResponse) []*epb.LeaderResponse
 	// TamperWait changes when the subject answers a call that waits.
 	TamperWait func(Call, <-chan Outcome) <-chan Outcome
+	// Patience is how long an answer to one who has waited, or observes, may take; watchTimeout unless set.
+	Patience time.Duration
 }
 
 // NewPair starts two fresh servers.

@@ -149,6 +149,7 @@ func TestPlantedFaultsOfSessionsAreFound(t *testing.T) {
 			t.Parallel()
 			setup := referenceWithItself(t)
 			setup.Tamper, setup.TamperWait, setup.TamperObserve = plant.Tamper, plant.TamperWait, plant.TamperObserve
+			setup.Patience = 2 * time.Second // for those who are waited for in vain
 			steps, err := Run(setup, calls)
 			if err != nil {
 				t.Fatal(err)

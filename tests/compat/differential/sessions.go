@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -34,6 +35,7 @@ type sessions struct {
 	renewed map[int64]bool
 	seen    int64 // the revision at which all was settled
 
+	patience   time.Duration
 	tamper     func(*epb.LeaderResponse) []*epb.LeaderResponse
 	tamperWait func(Call, <-chan Outcome) <-chan Outcome
 }
@@ -73,9 +75,10 @@ const (
 
 func newSessions(setup Setup) *sessions {
 	return &sessions{
-		created: map[string]int64{},
-		renewed: map[int64]bool{},
-		tamper:  setup.TamperObserve, tamperWait: setup.TamperWait,
+		created:  map[string]int64{},
+		renewed:  map[int64]bool{},
+		patience: cmp.Or(setup.Patience, watchTimeout),
+		tamper:   setup.TamperObserve, tamperWait: setup.TamperWait,
 	}
 }
 
@@ -117,7 +120,7 @@ func holder(p *Pair, symbol []byte) *mvccpb.KeyValue {
 	if !ok {
 		return nil
 	}
-	there, err := p.reference.pairs(prefix, prefixEndOf(prefix), true)
+	there, err := p.reference.pairs(prefix, prefixEnd([]byte(prefix)), true)
 	if err != nil {
 		return nil // the call will tell
 	}
@@ -163,7 +166,7 @@ func (s *sessions) clamp(p *Pair, request *pb.CompactionRequest) *pb.CompactionR
 // enter makes a call that waits if the reference has something older below the name.
 func (s *sessions) enter(p *Pair, call Call) Step {
 	waiter := newWaiter(p.reference.bind(call, p.revision))
-	there, err := p.reference.pairs(waiter.prefix, prefixEndOf(waiter.prefix), false)
+	there, err := p.reference.pairs(waiter.prefix, prefixEnd([]byte(waiter.prefix)), false)
 	if err != nil {
 		return Step{Call: call, Difference: err.Error()}
 	}
@@ -195,9 +198,6 @@ func newWaiter(bound Call) *waiter {
 
 // sessionKey is the key by which a lease takes part.
 func sessionKey(name []byte, lease int64) string { return fmt.Sprintf("%s/%x", name, lease) }
-
-// prefixEndOf is the end of the keys that begin with a text.
-func prefixEndOf(prefix string) []byte { return prefixEnd([]byte(prefix)) }
 
 // isSeenAt: a call of one whose key is there already changes it, so that it can be seen to have begun.
 func (w *waiter) isSeenAt(own *mvccpb.KeyValue) bool {
@@ -373,7 +373,7 @@ func (s *sessions) passOn(p *Pair, there *pb.RangeResponse, step *Step) string {
 			left = append(left, waiter)
 			continue
 		}
-		passed := p.compared(waiter.call, waiter.answer(0), waiter.answer(1))
+		passed := p.compared(waiter.call, waiter.answer(0, s.patience), waiter.answer(1, s.patience))
 		waiter.hangUp()
 		step.Sessions.Passed++
 		step.Answers = append(step.Answers, passed.Reference)
@@ -385,11 +385,11 @@ func (s *sessions) passOn(p *Pair, there *pb.RangeResponse, step *Step) string {
 	return difference
 }
 
-func (w *waiter) answer(number int) Outcome {
+func (w *waiter) answer(number int, patience time.Duration) Outcome {
 	select {
 	case outcome := <-w.answers[number]:
 		return outcome
-	case <-time.After(watchTimeout):
+	case <-time.After(patience):
 		return outcomeOf(nil, fmt.Errorf("%s: not answered, and nothing older is there: %w", sideNames[number], errLate))
 	}
 }
