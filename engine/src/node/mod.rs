@@ -255,9 +255,9 @@ impl Node {
         Ok(id)
     }
 
-    /// Command: takes back those of these proposals that raft was never given, because there was no leader all the time.
-    /// Nobody waits for them any more, and a leader that comes later must not write what its client has long written
-    /// anew. Returns which ones they were.
+    /// Command: takes back those of these proposals that raft was never given, because there was no leader all the time, or
+    /// the store was behind. Nobody waits for them any more, and what a client has long written anew must not be written
+    /// later. Returns which ones they were.
     pub fn withdraw(&mut self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
         let proposals = std::mem::take(&mut self.proposals).into_iter();
         let mut withdrawn = BTreeSet::new();

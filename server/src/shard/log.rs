@@ -663,8 +663,8 @@ impl LogShard {
         }
     }
 
-    /// Ends the waits for proposals that have lasted too long. What raft was not given, for want of a leader, is not
-    /// proposed any more.
+    /// Ends the waits for proposals that have lasted too long. What raft was not given, for want of a leader or of
+    /// room in memory, is not proposed any more.
     fn end_waits(&self, now: Duration) {
         let expired = self.waiters.borrow_mut().take_expired(now);
         if expired.is_empty() {
