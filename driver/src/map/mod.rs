@@ -20,7 +20,7 @@
 //! - A page that the disk cannot give ends the process with the name of the file and the place in it (`bus_error`).
 //!
 //! Reading a page that is not in memory stops the thread until the disk has brought it: some 100 us. Who walks far asks
-//! ahead ([`MappedFile::prefetch`], [`MappedFile::load`]).
+//! ahead ([`MappedFile::is_loaded`], [`MappedFile::load_all`]).
 //!
 //! [`MemoryFile`] is the same over memory, without an executor: for the simulator and for tests.
 
@@ -43,6 +43,13 @@ use crate::blocking;
 const RESERVED_SIZE_BYTES_MIN: u64 = 64 << 30;
 /// How many times its present length a file may grow to.
 const RESERVED_FACTOR: u64 = 8;
+
+/// The kernel's pages on x86-64.
+const PAGE_LEN: usize = 4096;
+/// What one look at the kernel's table covers.
+const LOOK_LEN: usize = 64 * PAGE_LEN;
+/// The kernel begins to read no more than this for one request of advice, and forgets the rest.
+const ASKED_LEN: usize = 128 << 10;
 
 /// A mapped file. The map lives as long as this value; the file may be closed or renamed meanwhile.
 pub struct MappedFile {
@@ -141,9 +148,15 @@ impl MappedFile {
     /// Has the kernel begin to read what of `offset..offset + len` is not in memory. Does not wait for it, except for
     /// room in the disk's queue.
     pub fn prefetch(&self, offset: u64, len: u64) {
-        if let Some((offset, len)) = self.clamp(offset, len) {
+        let Some((offset, len)) = self.clamp(offset, len) else {
+            return;
+        };
+        let end = offset + len;
+        for at in (offset..end).step_by(ASKED_LEN) {
             // Advice: if it fails, whoever reads will wait.
-            let _ = self.map.advise_range(Advice::WillNeed, offset, len);
+            let _ = self
+                .map
+                .advise_range(Advice::WillNeed, at, ASKED_LEN.min(end - at));
         }
     }
 
@@ -152,20 +165,64 @@ impl MappedFile {
     /// # Errors
     /// The disk could not give it, which is known here without ending the process.
     pub async fn load(self: &Arc<Self>, offset: u64, len: u64) -> io::Result<()> {
+        self.load_all(vec![(offset, len)]).await
+    }
+
+    /// The same for several parts, which are asked for together.
+    ///
+    /// # Errors
+    /// As of [`MappedFile::load`], after all were tried.
+    pub async fn load_all(self: &Arc<Self>, parts: Vec<(u64, u64)>) -> io::Result<()> {
+        let this = Arc::clone(self);
+        blocking(move || {
+            for &(offset, len) in &parts {
+                this.prefetch(offset, len);
+            }
+            let loads = parts
+                .iter()
+                .map(|&(offset, len)| this.populate(offset, len));
+            loads.fold(Ok(()), Result::and)
+        })
+        .await
+    }
+
+    /// Waits until the range is in memory.
+    fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
         let Some((offset, len)) = self.clamp(offset, len) else {
             return Ok(());
         };
-        let this = Arc::clone(self);
-        blocking(move || {
-            // All of it is asked for at once; by itself the second step would wait for one page after the other.
-            let asked = this.map.advise_range(Advice::WillNeed, offset, len);
-            match this.map.advise_range(Advice::PopulateRead, offset, len) {
-                // Since 5.14; before that the best is to ask.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => asked,
-                loaded => loaded,
-            }
+        match self.map.advise_range(Advice::PopulateRead, offset, len) {
+            // Since 5.14; before that the best is to ask.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            loaded => loaded,
+        }
+    }
+
+    /// Whether reading `offset..offset + len` waits for no disk. What the kernel cannot say, or takes away a moment later,
+    /// counts as there.
+    ///
+    /// Costs a system call for each [`LOOK_LEN`] bytes.
+    #[allow(unsafe_code)]
+    pub fn is_loaded(&self, offset: u64, len: u64) -> bool {
+        let Some((offset, len)) = self.clamp(offset, len) else {
+            return true;
+        };
+        let start = offset / PAGE_LEN * PAGE_LEN;
+        let end = offset + len;
+        (start..end).step_by(LOOK_LEN).all(|at| {
+            let len = LOOK_LEN.min(end - at);
+            let mut pages = [0u8; LOOK_LEN / PAGE_LEN];
+            // SAFETY: `at` is a multiple of the page's length, and `at + len` at most `self.len`, so the range lies in the map.
+            // The kernel writes one octet for each page of it that was begun, of which `pages` has room for all.
+            let failed = unsafe {
+                let start = self.map.as_mut_ptr().add(at);
+                libc::mincore(start.cast(), len, pages.as_mut_ptr())
+            };
+            failed != 0
+                || pages[..len.div_ceil(PAGE_LEN)]
+                    .iter()
+                    .all(|page| page & 1 != 0)
         })
-        .await
     }
 
     /// What messages call the file.
@@ -316,6 +373,7 @@ mod tests {
             ] {
                 map.prefetch(offset, len);
                 map.load(offset, len).await.unwrap();
+                assert!(map.is_loaded(offset, len), "{offset} {len}");
             }
             assert_eq!(map.bytes(0, 1 << 20).unwrap(), vec![5; 1 << 20]);
             // The file is shorter than was told: an error here, where a read would end the process.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::ahead::Ahead;
 use super::mover::Moves;
 use super::{Damage, Seal};
 use crate::boot::meta as log_meta;
 use crate::index::Index;
-use crate::mvcc::{StoreSweep, meta_revision};
+use crate::mvcc::{StoreSweep, Swept, meta_revision};
 use crate::store::Store;
 use crate::tail::{Bucket, Mutation, TailPosition, TailView, meta};
 use crate::types::Budget;
@@ -16,6 +17,18 @@ use crate::types::Budget;
 /// Pairs that a compaction looks at in one commit: enough to be done soon, few enough that the commit's pages, all of
 /// which wait in memory to be written, take some megabytes.
 const SWEPT_COUNT_MAX: usize = 20_000;
+
+/// Leaves to be moved that are loaded at once.
+const LOADED_AT_ONCE: usize = 128;
+
+/// What became of a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fed {
+    Some,
+    /// Goes on when pages were loaded.
+    Waits,
+    All,
+}
 
 /// What happens to a key of a bucket other than `key`.
 #[derive(Debug)]
@@ -39,7 +52,11 @@ enum Stage {
         left: usize,
     },
     /// So does what only moves.
-    Moving(Moves),
+    Moving {
+        moves: Moves,
+        /// So many of the next ones are in memory.
+        loaded: usize,
+    },
     Pairs {
         next: TailPosition,
     },
@@ -107,22 +124,24 @@ impl Feed {
         self.ends_sweep
     }
 
-    /// Does a slice; true once everything up to `end` is in the commit.
+    /// Does a slice of bringing everything up to `end` into the commit.
     pub(super) fn step(
         &mut self,
         store: &mut Store,
+        ahead: &mut Ahead,
         sweep: Option<(&mut StoreSweep, &Index)>,
         tail: TailView<'_>,
         end: TailPosition,
         budget: &mut Budget,
-    ) -> Result<bool, Damage> {
+    ) -> Result<Fed, Damage> {
         if let Stage::Sweeping { left } = &mut self.stage {
             if let Some((sweep, index)) = sweep
                 && *left > 0
             {
                 let mut own = Budget::new(budget.left().clamp(1, *left));
                 let before = own.left();
-                self.ends_sweep = sweep.step(index, store, &mut own)?;
+                let swept = sweep.step(index, store, ahead, &mut own)?;
+                self.ends_sweep = swept == Swept::All;
                 let spent = before - own.left();
                 budget.spend(spent);
                 *left -= spent;
@@ -130,18 +149,35 @@ impl Feed {
                     let key = Bytes::from_static(meta::FINISHED_COMPACT_REV);
                     let value = meta_revision(sweep.revision());
                     self.records.insert((Bucket::Meta, key), Change::Put(value));
+                } else if swept == Swept::Waits {
+                    return Ok(Fed::Waits);
                 } else if *left > 0 {
-                    return Ok(false);
+                    return Ok(Fed::Some);
                 }
             }
-            self.stage = Stage::Moving(std::mem::take(&mut self.moves));
+            self.stage = Stage::Moving {
+                moves: std::mem::take(&mut self.moves),
+                loaded: 0,
+            };
         }
-        if let Stage::Moving(moves) = &mut self.stage {
-            while let Some((bucket, key)) = moves.pop_front() {
+        if let Stage::Moving { moves, loaded } = &mut self.stage {
+            while !moves.is_empty() {
+                if *loaded == 0 {
+                    let keys = moves.iter().take(LOADED_AT_ONCE);
+                    let keys = keys.map(|(_, key)| key.as_slice());
+                    if !ahead.has_leaves(store, Bucket::Key, keys)? {
+                        return Ok(Fed::Waits);
+                    }
+                    *loaded = LOADED_AT_ONCE;
+                }
+                let Some((bucket, key)) = moves.pop_front() else {
+                    break;
+                };
                 store.touch(bucket, &key)?;
+                *loaded -= 1;
                 budget.spend(TOUCH_COST);
                 if budget.is_spent() {
-                    return Ok(false);
+                    return Ok(Fed::Some);
                 }
             }
             self.stage = Stage::Pairs { next: self.first };
@@ -155,7 +191,7 @@ impl Feed {
                 budget.spend(1);
             }
             if *next < end {
-                return Ok(false);
+                return Ok(Fed::Some);
             }
             #[cfg(feature = "sabotage")]
             if self.loses_leases {
@@ -167,7 +203,7 @@ impl Feed {
         if let Stage::Records(records) = &mut self.stage {
             while !budget.is_spent() {
                 let Some(((bucket, key), value)) = records.next() else {
-                    return Ok(true);
+                    return Ok(Fed::All);
                 };
                 match value {
                     Change::Put(value) => store.put(bucket, &key, &value)?,
@@ -177,7 +213,7 @@ impl Feed {
                 budget.spend(1);
             }
         }
-        Ok(false)
+        Ok(Fed::Some)
     }
 }
 

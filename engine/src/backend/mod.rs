@@ -17,6 +17,7 @@
 //! Lives on the log shard, inside [`crate::state::State`]. When to begin is [`crate::node`]'s to say, and what must be
 //! durable in the log before. Tested with the state, and in the simulator.
 
+mod ahead;
 mod damage;
 mod feed;
 mod image;
@@ -30,17 +31,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use ahead::{Ahead, Reach};
 pub use damage::Damage;
 pub use image::{ImageHash, StoreImage};
 pub use pairs::{KeyChange, PairRef};
 pub(crate) use pairs::{PairCursor, Pairs, StoreFile, revision_of};
 
 use crate::mvcc::Kv;
-use crate::store::{CommitState, Store, StoreIo, StoreTicket, Tree};
+use crate::store::{CommitState, Extent, Store, StoreIo, StoreTicket, Tree};
 use crate::tail::{Bucket, Tail, TailPosition, TailSize, TailView};
 use crate::types::{Budget, LogIndex, Term};
 use crate::wal::IoFault;
-use feed::Feed;
+use feed::{Fed, Feed};
 use image::Images;
 use mover::{Mover, Moves};
 
@@ -112,6 +114,8 @@ pub struct Backend {
     images: Images,
     /// A defragmentation in progress.
     mover: Option<Mover>,
+    /// For what can wait.
+    ahead: Ahead,
     /// Everything before it may be forgotten by the tail.
     forgettable: TailPosition,
     /// The tail's sums when the newest installed checkpoint was sealed.
@@ -156,6 +160,7 @@ impl Backend {
             releasable: 0,
             images: Images::default(),
             mover: None,
+            ahead: Ahead::default(),
             forgettable: TailPosition::default(),
             stored_size: TailSize::default(),
             forgotten_size: TailSize::default(),
@@ -278,7 +283,7 @@ impl Backend {
         self.phase = Phase::Feeding(Box::new(sealed), Box::new(feed));
     }
 
-    /// Does a slice of putting changes into the commit that is open; true while there is more.
+    /// Does a slice of putting changes into the commit that is open; true while there is more to do now.
     ///
     /// # Errors
     /// [`Damage`] of the file, which the member does not survive.
@@ -293,8 +298,11 @@ impl Backend {
         };
         let sweep = kv.store_sweep().filter(|_| sealed.sweeps);
         let tail = tail.view();
-        if !feed.step(&mut self.store, sweep, tail, sealed.end, budget)? {
-            return Ok(true);
+        let ahead = &mut self.ahead;
+        match feed.step(&mut self.store, ahead, sweep, tail, sealed.end, budget)? {
+            Fed::Some => return Ok(true),
+            Fed::Waits => return Ok(false),
+            Fed::All => {}
         }
         sealed.ends_sweep = feed.ends_sweep();
         self.store.seal(sealed.stores_freelist)?;
@@ -321,6 +329,16 @@ impl Backend {
         if let Phase::Writing(sealed) = std::mem::replace(&mut self.phase, Phase::Idle) {
             self.phase = Phase::Durable(sealed);
         }
+    }
+
+    /// Output: parts of the file that are to be brought into memory, all at once.
+    pub(crate) fn poll_load(&mut self) -> Option<Vec<Extent>> {
+        self.ahead.poll()
+    }
+
+    /// Input: they are, or cannot be.
+    pub(crate) fn on_loaded(&mut self) {
+        self.ahead.on_loaded();
     }
 
     /// What the commit that is under way is up to.
@@ -391,11 +409,11 @@ impl Backend {
             && matches!(self.phase, Phase::Idle)
             && !mover.is_ready()
         {
-            if let Err(damage) = mover.search(&self.store, budget) {
+            if let Err(damage) = mover.search(&self.store, &mut self.ahead, budget) {
                 // The member stops when it looks at the file next.
                 self.file.fail(damage);
             }
-            return !mover.is_ready();
+            return !mover.is_ready() && !self.ahead.is_loading();
         }
         false
     }

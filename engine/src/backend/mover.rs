@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use super::Damage;
+use super::ahead::{Ahead, Reach};
 use crate::store::{BUCKETS, HighPages, Store};
 use crate::tail::Bucket;
 use crate::types::Budget;
@@ -44,11 +45,16 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// Does a slice of looking for what the next checkpoint is to move, until [`Mover::is_ready`].
+    /// Does a slice of looking for what the next checkpoint is to move, until [`Mover::is_ready`] or while `ahead` loads.
     ///
     /// # Errors
     /// [`Damage`] of the file.
-    pub(super) fn search(&mut self, store: &Store, budget: &mut Budget) -> Result<(), Damage> {
+    pub(super) fn search(
+        &mut self,
+        store: &Store,
+        ahead: &mut Ahead,
+        budget: &mut Budget,
+    ) -> Result<(), Damage> {
         while !self.is_ready() && !budget.is_spent() {
             let Some(&bucket) = BUCKETS.get(self.bucket) else {
                 self.end_pass();
@@ -56,7 +62,12 @@ impl Mover {
             };
             budget.spend(1);
             let room = MOVED_COUNT_MAX - self.moves.len();
-            let HighPages { keys, rest } = store.high_pages(bucket, &self.from, room, budget)?;
+            // Of the branches above leaves; leaves are not read.
+            let Reach::Until(until) = ahead.reach(store, bucket, 1, &self.from)? else {
+                return Ok(());
+            };
+            let (from, until) = (&self.from, until.as_deref());
+            let HighPages { keys, rest } = store.high_pages(bucket, from, until, room, budget)?;
             self.has_moved |= !keys.is_empty();
             self.moves.extend(keys.into_iter().map(|key| (bucket, key)));
             self.bucket += usize::from(rest.is_none());

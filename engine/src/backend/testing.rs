@@ -1,12 +1,14 @@
 //! A store in memory whose disk is always done, for tests of the state.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::Seal;
 use crate::state::{State, StateOptions};
-use crate::store::{MemoryPages, Store, StoreIo, StoreOp};
+use crate::store::{Extent, MemoryPages, Pages, Store, StoreIo, StoreOp};
 use crate::types::Budget;
 use crate::wal::IoFault;
 
@@ -91,6 +93,68 @@ impl TestDisk {
         self.settle(state, usize::MAX);
         state.begin_checkpoint(seal(state), true);
         self.settle(state, usize::MAX);
+    }
+}
+
+/// The file of a [`TestDisk`], of which nothing is in memory but what was loaded, written, or waited for.
+#[derive(Debug)]
+pub(crate) struct ColdPages {
+    file: Arc<MemoryPages>,
+    warm: Mutex<BTreeSet<u64>>,
+    waits: AtomicUsize,
+}
+
+impl ColdPages {
+    const PAGE_LEN: u64 = 4096;
+
+    pub(crate) fn of(disk: &TestDisk) -> Arc<Self> {
+        Arc::new(ColdPages {
+            file: Arc::clone(&disk.0),
+            warm: Mutex::default(),
+            waits: AtomicUsize::new(0),
+        })
+    }
+
+    /// A store in it that is empty.
+    pub(crate) fn state(self: &Arc<Self>, options: StateOptions) -> State {
+        State::new(options, Store::create(Arc::clone(self) as _))
+    }
+
+    /// Takes everything out of memory.
+    pub(crate) fn cool(&self) {
+        self.warm.lock().unwrap().clear();
+        self.waits.store(0, Ordering::Relaxed);
+    }
+
+    /// Pages that were read without being in memory.
+    pub(crate) fn wait_count(&self) -> usize {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Brings pages into memory; returns how many were not there.
+    pub(crate) fn load(&self, extent: Extent) -> usize {
+        let mut warm = self.warm.lock().unwrap();
+        let pages = Self::pages(extent.offset, extent.len);
+        pages.filter(|page| warm.insert(*page)).count()
+    }
+
+    fn pages(offset: u64, len: u64) -> std::ops::Range<u64> {
+        offset / Self::PAGE_LEN..(offset + len).div_ceil(Self::PAGE_LEN)
+    }
+}
+
+impl Pages for ColdPages {
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let bytes = self.file.bytes(offset, len)?;
+        let len = len as u64;
+        let waited = self.load(Extent { offset, len });
+        self.waits.fetch_add(waited, Ordering::Relaxed);
+        Some(bytes)
+    }
+
+    fn is_loaded(&self, offset: u64, len: u64) -> bool {
+        let warm = self.warm.lock().unwrap();
+        Self::pages(offset, len).all(|page| warm.contains(&page))
     }
 }
 

@@ -21,11 +21,11 @@ use std::collections::VecDeque;
 use super::hash::KvHasher;
 use super::hold::HoldTable;
 use super::pair;
-use crate::backend::{Damage, revision_of};
+use crate::backend::{Ahead, Damage, Reach, revision_of};
 use crate::index::Index;
 use crate::store::{Store, TreeReader};
 use crate::tail::Bucket;
-use crate::types::{Budget, Revision};
+use crate::types::{BucketKey, Budget, Revision};
 
 /// How many finished compactions' hashes are remembered, as in etcd.
 const HASHES_MAX: usize = 10;
@@ -171,8 +171,19 @@ enum Stage {
 pub(crate) struct StoreSweep {
     former: i64,
     revision: i64,
-    next: Revision,
+    /// Where to go on.
+    next: BucketKey,
     hasher: KvHasher,
+}
+
+/// What became of a slice of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Swept {
+    Some,
+    /// Goes on when pages were loaded.
+    Waits,
+    /// All up to the revision were looked at.
+    All,
 }
 
 impl StoreSweep {
@@ -180,7 +191,7 @@ impl StoreSweep {
         StoreSweep {
             former,
             revision,
-            next: Revision::default(),
+            next: Revision::default().to_bucket_key(false),
             hasher: KvHasher::new(),
         }
     }
@@ -190,8 +201,7 @@ impl StoreSweep {
         self.revision
     }
 
-    /// Deletes, in the commit that is open and while the budget lasts, what nobody reads; true once all up to the revision
-    /// were looked at.
+    /// Deletes, in the commit that is open and while the budget lasts, what nobody reads.
     ///
     /// # Errors
     /// [`Damage`] of the file.
@@ -199,15 +209,24 @@ impl StoreSweep {
         &mut self,
         index: &Index,
         store: &mut Store,
+        ahead: &mut Ahead,
         budget: &mut Budget,
-    ) -> Result<bool, Damage> {
+    ) -> Result<Swept, Damage> {
+        let first = self.next;
+        let Reach::Until(until) = ahead.reach(store, Bucket::Key, 0, first.as_bytes())? else {
+            return Ok(Swept::Waits);
+        };
         let pages = std::sync::Arc::clone(store.pages());
         let tree = TreeReader::new(&*pages, store.page_size(), store.tree(Bucket::Key));
-        let mut cursor = tree.seek(self.next.to_bucket_key(false).as_bytes())?;
+        let mut cursor = tree.seek(first.as_bytes())?;
         while let Some((stored_key, pair)) = cursor.next()? {
             let (revision, tombstone) = revision_of(stored_key)?;
             if revision.main > self.revision {
-                return Ok(true);
+                return Ok(Swept::All);
+            }
+            if until.as_deref().is_some_and(|until| until <= stored_key) {
+                self.next = revision.to_bucket_key(tombstone);
+                return Ok(Swept::Some);
             }
             budget.spend(1);
             let key = pair::key_in(pair).unwrap_or_default();
@@ -220,12 +239,12 @@ impl StoreSweep {
             if !is_there {
                 store.delete(Bucket::Key, stored_key)?;
             }
-            self.next = Revision::new(revision.main, revision.sub + 1);
+            self.next = Revision::new(revision.main, revision.sub + 1).to_bucket_key(false);
             if budget.is_spent() {
-                return Ok(false);
+                return Ok(Swept::Some);
             }
         }
-        Ok(true)
+        Ok(Swept::All)
     }
 
     /// True if the compaction by itself would keep the version: no hold may be seen in the hash. Of what is there above

@@ -38,8 +38,8 @@ mod txn_plan;
 mod write;
 
 pub use auto_compaction::{AutoCompaction, Retention};
-pub(crate) use compaction::StoreSweep;
 pub use compaction::{CompactionHash, Compactor};
+pub(crate) use compaction::{StoreSweep, Swept};
 pub use error::RequestError;
 pub use hash::{HashKv, HashRun};
 pub use hold::Hold;

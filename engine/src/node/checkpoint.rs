@@ -21,7 +21,7 @@ use crate::boot::meta::encode_conf_state;
 use crate::membership::Membership;
 use crate::snap::{SnapFile, SnapIo, SnapOp, SnapTicket, v2_store_json};
 use crate::state::{ApplyEffect, ClusterVersion};
-use crate::store::{CommitState, StoreIo, StoreTicket};
+use crate::store::{CommitState, Extent, StoreIo, StoreTicket};
 use crate::types::{Budget, LogIndex};
 use crate::wal::{Durability, GroupNo, IoFault};
 
@@ -317,6 +317,17 @@ impl Node {
             self.saving.fault = fault;
         }
         self.state.on_store_io_done(ticket, result);
+    }
+
+    /// Output: parts of the store's file that are to be brought into memory before slow work goes on: all of them at once, on
+    /// another thread than this one. Reading them without that would be right, and would wait for the disk.
+    pub fn poll_store_load(&mut self) -> Option<Vec<Extent>> {
+        self.state.poll_store_load()
+    }
+
+    /// Input: they are, or cannot be.
+    pub fn on_store_loaded(&mut self) {
+        self.state.on_store_loaded();
     }
 
     /// Output: the next operation on snapshot files.

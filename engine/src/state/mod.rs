@@ -56,7 +56,7 @@ use crate::alarm::Alarms;
 use crate::backend::{Backend, Checkpoint, Damage, Seal, StoreImage};
 use crate::lease::Leases;
 use crate::mvcc::Kv;
-use crate::store::{CommitState, Store, StoreIo, StoreTicket};
+use crate::store::{CommitState, Extent, Store, StoreIo, StoreTicket};
 use crate::tail::{Bucket, Mutation, Tail};
 use crate::types::{Budget, LeaseId, LogIndex, Term};
 use crate::view::{AlarmFlags, Note, Views};
@@ -475,6 +475,16 @@ impl State {
     /// Input: an operation on the store's file ended.
     pub fn on_store_io_done(&mut self, ticket: StoreTicket, result: Result<(), IoFault>) {
         self.backend.on_io_done(ticket, result);
+    }
+
+    /// Output: parts of the store's file that are to be brought into memory before slow work goes on.
+    pub fn poll_store_load(&mut self) -> Option<Vec<Extent>> {
+        self.backend.poll_load()
+    }
+
+    /// Input: they are, or cannot be.
+    pub fn on_store_loaded(&mut self) {
+        self.backend.on_loaded();
     }
 
     /// What the commit that is under way is up to.

@@ -5,7 +5,8 @@ use proto::etcdserverpb as pb;
 use proto::etcdserverpb::InternalRaftRequest;
 
 use super::*;
-use crate::backend::testing::TestDisk;
+use crate::backend::testing::{ColdPages, TestDisk, seal};
+use crate::store::StoreOp;
 
 /// A state with a log position.
 struct Bench {
@@ -508,6 +509,85 @@ fn a_compaction_gives_space_back() {
         bench.state.view().db_size() >= full,
         "a file does not shrink by itself"
     );
+}
+
+/// Does what can wait and the checkpoints that it asks for, on a file of which nothing is in memory at first. Returns how many
+/// pages were loaded, and for how many the disk was waited.
+fn work_from_cold(bench: &mut Bench, pages: &ColdPages) -> (usize, usize) {
+    let (disk, state) = (bench.disk.clone(), &mut bench.state);
+    let mut loaded = 0;
+    pages.cool();
+    loop {
+        let more = state.tend(&mut Budget::new(100)).unwrap();
+        let load = state.poll_store_load();
+        let loads = load.is_some();
+        for extent in load.unwrap_or_default() {
+            loaded += pages.load(extent);
+            // While it is under way nothing that waits for it is done.
+            assert_eq!(state.poll_store_load(), None);
+        }
+        if loads {
+            state.on_store_loaded();
+        }
+        let mut serves = false;
+        while let Some(io) = state.poll_store_io() {
+            if let StoreOp::Write { offset, bytes } = &io.op {
+                let (offset, len) = (*offset, bytes.len() as u64);
+                pages.load(Extent { offset, len });
+            }
+            let result = disk.perform(&io);
+            state.on_store_io_done(io.ticket, result);
+            serves = true;
+        }
+        let wants = state.wants_checkpoint() || state.is_ready_to_move();
+        let begins = state.is_checkpoint_idle() && wants;
+        if begins {
+            state.begin_checkpoint(seal(state), false);
+        }
+        if !more && !loads && !serves && !begins {
+            return (loaded, pages.wait_count());
+        }
+    }
+}
+
+#[test]
+fn slow_work_waits_for_no_page_that_it_can_have_loaded() {
+    let disk = TestDisk::default();
+    let pages = ColdPages::of(&disk);
+    let state = pages.state(StateOptions::default());
+    let mut bench = Bench {
+        disk,
+        state,
+        next: 1,
+    };
+    let value = "x".repeat(1000);
+    for count in 0..8000 {
+        // One value in a hundred has pages of its own.
+        let value = match count % 100 {
+            0 => "y".repeat(9000),
+            _ => value.clone(),
+        };
+        bench.put(&format!("key-{:04}", count * 7 % 2000), &value, 0);
+        if count % 500 == 0 {
+            bench.disk.checkpoint(&mut bench.state);
+        }
+    }
+    bench.disk.checkpoint(&mut bench.state);
+
+    bench.compact(8001).unwrap();
+    let (loaded, waits) = work_from_cold(&mut bench, &pages);
+    assert_eq!(bench.state.view().finished_compact_revision(), Some(8001));
+    assert!(loaded > 1500, "{loaded}");
+    assert!(waits * 20 < loaded, "{waits} beside {loaded}");
+    assert_eq!(bench.get("key-0007", 0).unwrap(), Some(value));
+
+    let before = bench.state.view().db_size();
+    bench.state.defragment();
+    let (loaded, waits) = work_from_cold(&mut bench, &pages);
+    assert!(!bench.state.is_defragmenting());
+    assert!(bench.state.view().db_size() * 2 < before);
+    assert!(loaded > 200, "{loaded}");
+    assert!(waits * 4 < loaded, "{waits} beside {loaded}");
 }
 
 #[test]

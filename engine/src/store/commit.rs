@@ -20,6 +20,7 @@ use crate::tail::Bucket;
 use crate::types::Budget;
 use crate::wal::IoFault;
 
+use super::ahead::{Extent, Look, Looker};
 use super::build::Fill;
 use super::damage::{DamageKind, OpenError, StoreDamage};
 use super::high::{HighPages, Search};
@@ -266,8 +267,38 @@ impl Store {
         self.space.pack();
     }
 
+    /// Looks which pages of `height`, 0 for leaves, are not in memory, from the one that covers `from` on: so many as can
+    /// be loaded at once. Of the last durable commit.
+    ///
+    /// # Errors
+    /// A page on the way is damaged.
+    pub fn look_ahead(
+        &self,
+        bucket: Bucket,
+        height: usize,
+        from: &[u8],
+    ) -> Result<Look, StoreDamage> {
+        self.looker(bucket).look(height, from)
+    }
+
+    /// The same for the leaves that cover these keys, or for pages on the way to them.
+    ///
+    /// # Errors
+    /// A page on the way is damaged.
+    pub fn look_ahead_for<'k>(
+        &self,
+        bucket: Bucket,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Result<Vec<Extent>, StoreDamage> {
+        self.looker(bucket).look_for(keys)
+    }
+
+    fn looker(&self, bucket: Bucket) -> Looker<'_> {
+        Looker::new(&*self.pages, self.meta.page_size, self.tree(bucket))
+    }
+
     /// Looks for leaves that cover keys at and behind `from`, and for branches above them, that lie at or behind the page
-    /// that the file would end with if it had few free pages. Of the last durable commit.
+    /// that the file would end with if it had few free pages. Of the last durable commit. Ends before `until`.
     ///
     /// # Errors
     /// A page on the way is damaged.
@@ -275,6 +306,7 @@ impl Store {
         &self,
         bucket: Bucket,
         from: &[u8],
+        until: Option<&[u8]>,
         count_max: usize,
         budget: &mut Budget,
     ) -> Result<HighPages, StoreDamage> {
@@ -286,6 +318,7 @@ impl Store {
             page_size: self.meta.page_size,
             limit,
             from,
+            until,
             count_max,
             budget,
             found: Vec::new(),

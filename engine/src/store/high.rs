@@ -35,6 +35,8 @@ pub(super) struct Search<'a> {
     pub(super) limit: PageNo,
     /// What lies before this key was looked at already.
     pub(super) from: &'a [u8],
+    /// What begins at or behind it is left to the next slice.
+    pub(super) until: Option<&'a [u8]>,
     pub(super) count_max: usize,
     pub(super) budget: &'a mut Budget,
     /// What was found, ascending.
@@ -51,17 +53,32 @@ impl Search<'_> {
         let Root::Page(root) = tree.root() else {
             return Ok(());
         };
-        self.visit(root, LEAST_KEY, 0)
+        let height = self.height(root)?;
+        self.visit(root, LEAST_KEY, height)
     }
 
-    fn visit(&mut self, page: PageNo, key: &[u8], depth: usize) -> Result<(), StoreDamage> {
-        let node = Node::at_page(self.pages, self.page_size, page)?;
-        if depth >= DEPTH_MAX {
-            return Err(node.damage(DamageKind::TooDeep));
+    /// How far the leaves are below `page`, by the leftmost way down. Where another way is longer or shorter, the tree is
+    /// damaged, and whoever reads the leaves finds that.
+    fn height(&self, mut page: PageNo) -> Result<usize, StoreDamage> {
+        let mut height = 0;
+        loop {
+            let node = Node::at_page(self.pages, self.page_size, page)?;
+            if node.is_leaf() {
+                return Ok(height);
+            }
+            height += 1;
+            if height >= DEPTH_MAX {
+                return Err(node.damage(DamageKind::TooDeep));
+            }
+            page = node.child(0);
         }
+    }
+
+    fn visit(&mut self, page: PageNo, key: &[u8], height: usize) -> Result<(), StoreDamage> {
+        let node = Node::at_page(self.pages, self.page_size, page)?;
         let before = self.found.len();
-        if !node.is_leaf() {
-            self.visit_children(&node, key, depth)?;
+        if !node.is_leaf() && height > 0 {
+            self.visit_children(&node, key, height)?;
         }
         // What was found below has this page rewritten as well.
         let is_high = page >= self.limit && self.found.len() == before;
@@ -79,13 +96,10 @@ impl Search<'_> {
         &mut self,
         node: &Node<'_>,
         key: &[u8],
-        depth: usize,
+        height: usize,
     ) -> Result<(), StoreDamage> {
         self.budget.spend(BRANCH_COST);
-        let is_above_leaves = node.count() > 0 && {
-            let first = Node::at_page(self.pages, self.page_size, node.child(0))?;
-            first.is_leaf()
-        };
+        let is_above_leaves = height == 1;
         for index in 0..node.count() {
             // All that this child covers lies before where the next one begins.
             if index + 1 < node.count() && node.key(index + 1)? <= self.from {
@@ -94,13 +108,14 @@ impl Search<'_> {
             // The first child covers whatever is below its key.
             let child_key = if index == 0 { key } else { node.key(index)? };
             let is_full = self.found.len() >= self.count_max;
-            if is_full || (!is_above_leaves && self.is_over()) {
+            let is_beyond = self.until.is_some_and(|until| child_key >= until);
+            if is_full || is_beyond || (!is_above_leaves && self.is_over()) {
                 self.rest
                     .get_or_insert_with(|| child_key.max(self.from).to_vec());
                 return Ok(());
             }
             if !is_above_leaves {
-                self.visit(node.child(index), child_key, depth + 1)?;
+                self.visit(node.child(index), child_key, height - 1)?;
             } else if node.child(index) >= self.limit {
                 self.found.push(child_key.max(self.from).to_vec());
             }

@@ -15,6 +15,7 @@
 //!   rewrite  one tree with ascending changes merged in        commit   a commit from begin to its last sync
 //!   open     which meta page counts                           scan     the free pages, if no list of them is stored
 //!   high     which pages lie too far behind in the file
+//!   ahead    which pages a walk is about to read that are not in memory
 //!   check    the whole file, for tests and tools              memory   a file in memory, for tests and the simulator
 //! ```
 //!
@@ -37,6 +38,7 @@
 //! A commit whose last pages are free ends before them. The file is cut to that when it was asked for
 //! ([`Store::shrink`]), once no meta page leads behind the cut. `docs/format.md` has the bytes.
 
+mod ahead;
 mod build;
 mod check;
 mod commit;
@@ -55,6 +57,7 @@ mod writing;
 
 use crate::tail::Bucket;
 
+pub use ahead::{Extent, Look};
 pub use check::{CheckReport, check};
 pub use commit::Store;
 pub use damage::{DamageKind, OpenError, StoreDamage};
@@ -93,4 +96,10 @@ const _: () = {
 pub trait Pages: std::fmt::Debug + Send + Sync {
     /// `None`: not all of these bytes lie before the end of the file.
     fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]>;
+
+    /// Whether reading these bytes waits for no disk, as far as can be told. Slow work has them loaded otherwise.
+    fn is_loaded(&self, offset: u64, len: u64) -> bool {
+        let _ = (offset, len);
+        true
+    }
 }

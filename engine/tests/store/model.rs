@@ -67,7 +67,9 @@ impl World {
             while let Some(first) = from.take() {
                 let room = count_max - keys.len();
                 let mut budget = Budget::new(1);
-                let found = self.store.high_pages(bucket, &first, room, &mut budget);
+                let found = self
+                    .store
+                    .high_pages(bucket, &first, None, room, &mut budget);
                 let found = found.unwrap();
                 keys.extend(found.keys);
                 from = found.rest.filter(|_| keys.len() < count_max);

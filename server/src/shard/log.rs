@@ -466,6 +466,17 @@ impl LogShard {
     fn start_store_work(self: &Rc<Self>) {
         let is_behind = self.node.borrow().is_store_behind();
         self.disks.store.hurry(is_behind);
+        let load = self.node.borrow_mut().poll_store_load();
+        if let Some(parts) = load {
+            let shard = Rc::clone(self);
+            let disk = self.disks.store.clone();
+            driver::spawn(async move {
+                disk.load(parts).await;
+                shard.node.borrow_mut().on_store_loaded();
+                shard.wake.notify();
+            })
+            .detach();
+        }
         loop {
             let Some(io) = self.node.borrow_mut().poll_store_io() else {
                 return;

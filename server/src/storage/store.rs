@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use driver::{AlignedBuf, BLOCK_SIZE_BYTES, Caching, File, MappedFile, fs};
 use engine::snap::SnapDbName;
-use engine::store::{Pages, StoreIo, StoreOp, StoreTicket};
+use engine::store::{Extent, Pages, StoreIo, StoreOp, StoreTicket};
 use engine::wal::IoFault;
 
 use super::claim::claim;
@@ -96,6 +96,10 @@ struct StorePages(Arc<MappedFile>);
 impl Pages for StorePages {
     fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
         self.0.bytes(offset, len)
+    }
+
+    fn is_loaded(&self, offset: u64, len: u64) -> bool {
+        self.0.is_loaded(offset, len)
     }
 }
 
@@ -233,6 +237,13 @@ impl StoreDisk {
             offset += LOAD_SIZE_BYTES as u64;
         }
         Ok(())
+    }
+
+    /// Brings parts of the file into memory for slow work, off this core's thread.
+    pub async fn load(&self, parts: Vec<Extent>) {
+        let parts = parts.iter().map(|part| (part.offset, part.len)).collect();
+        // Whoever reads a page that the disk cannot give says so, with its place.
+        let _ = self.0.map.load_all(parts).await;
     }
 
     /// What the file is called, or will be once its first commit is durable.
