@@ -45,7 +45,7 @@ mod time;
 pub use blocking::blocking;
 pub use executor::{
     DriverError, ExecutorConfig, Task, expect_soon, need_yield, observe_turns, run, spawn,
-    yield_now,
+    turn_cpu_time, yield_now,
 };
 pub use file::{AlignedBuf, Allocate, BLOCK_SIZE_BYTES, Caching, File};
 pub use load::thread_cpu_time;

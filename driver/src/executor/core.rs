@@ -344,6 +344,15 @@ pub fn observe_turns(tell: impl Fn(Duration) + 'static) {
     });
 }
 
+/// CPU time that the thread has used since the turn before ended, the look at the ring included: no piece of work of this turn can
+/// have used more, however long the clock says it took. `None` unless somebody observes the turns. A system call.
+pub fn turn_cpu_time() -> Option<Duration> {
+    Core::with_current(|core| {
+        let turns = core?.turns.borrow();
+        Some(thread_cpu_time().saturating_sub(turns.as_ref()?.last))
+    })
+}
+
 /// Says that something this executor waits for comes within some hundred microseconds, so that it may look at the ring
 /// instead of sleeping. That costs CPU time, so it is for one who waits alone.
 pub fn expect_soon() {

@@ -22,7 +22,7 @@ use std::future::Future;
 
 use self::core::Core;
 pub(crate) use self::core::{TimerKey, add_timer, remove_timer, with_helpers, with_kernel};
-pub use self::core::{expect_soon, need_yield, observe_turns, yield_now};
+pub use self::core::{expect_soon, need_yield, observe_turns, turn_cpu_time, yield_now};
 pub use self::task::{Task, spawn};
 use crate::probe::{ProbeError, probe};
 use crate::sys;

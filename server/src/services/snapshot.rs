@@ -5,10 +5,12 @@
 //! ```
 //!
 //! The image keeps the pages that it is made of ([`engine::backend::StoreImage`]); the file grows by what is written
-//! meanwhile. It is read by plain reads of the disk's queue and not through the map, so no core waits for a page, and what
+//! meanwhile. Reading, hashing and sending would take a whole core, so beside others' calls there is a pause after each piece. It
+//! is read by plain reads of the disk's queue and not through the map, so no core waits for a page, and what
 //! lies between the pages of the image may change under the read.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use driver::{AlignedBuf, Caching, File};
@@ -26,6 +28,10 @@ use crate::shard::{ReplyTo, Shard, StreamReply};
 const BLOB_LEN: usize = 32 * 1024;
 /// Bytes read at once.
 const READ_LEN: usize = 256 * 1024;
+/// Pause after each of them while others call: a quarter of the core is left to this, some 100 MB/s.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long after a call others are expected to call again.
+const BUSY_TIME: Duration = Duration::from_millis(20);
 
 pub(crate) fn snapshot(shard: &Rc<Shard>, _request: SnapshotRequest, reply: ReplyTo) {
     let shard = Rc::clone(shard);
@@ -50,7 +56,7 @@ async fn send(shard: &Shard, out: &StreamReply) -> Result<(), Failure> {
     let image = image.map_err(|error| Failure::Refused(error.status()))?;
     let path = shard.config.snap_dir().join("db");
     let file = File::open(&path, Caching::Buffered).await?;
-    let sent = send_image(&image, &file, out).await;
+    let sent = send_image(shard, &image, &file, out).await;
     file.close().await;
     sent?;
     let took = driver::now().saturating_sub(started);
@@ -63,13 +69,22 @@ async fn send(shard: &Shard, out: &StreamReply) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn send_image(image: &StoreImage, file: &File, out: &StreamReply) -> Result<(), Failure> {
+async fn send_image(
+    shard: &Shard,
+    image: &StoreImage,
+    file: &File,
+    out: &StreamReply,
+) -> Result<(), Failure> {
     let version = image.storage_version().unwrap_or_default().to_owned();
     let total = image.file_len();
     let mut hash = Sha256::new();
     let mut offset = 0;
     let mut buf = AlignedBuf::zeroed(READ_LEN);
+    let mut others = Others::new(shard);
     while offset < total {
+        if others.are_busy(shard) {
+            driver::sleep(PAUSE).await;
+        }
         let (read, back) = file.read_at(buf, offset).await;
         buf = back;
         let len = usize::try_from(total - offset).map_or(READ_LEN, |left| left.min(READ_LEN));
@@ -97,6 +112,30 @@ async fn send_image(image: &StoreImage, file: &File, out: &StreamReply) -> Resul
     let digest = Bytes::copy_from_slice(&hash.finalize());
     out.send(message(0, digest, &version))?;
     Ok(())
+}
+
+/// Whether others want the core too.
+struct Others {
+    call_count: u64,
+    busy_until: Duration,
+}
+
+impl Others {
+    fn new(shard: &Shard) -> Self {
+        Others {
+            call_count: shard.call_count(),
+            busy_until: Duration::ZERO,
+        }
+    }
+
+    fn are_busy(&mut self, shard: &Shard) -> bool {
+        let (now, call_count) = (driver::now(), shard.call_count());
+        if call_count != self.call_count {
+            self.call_count = call_count;
+            self.busy_until = now + BUSY_TIME;
+        }
+        now < self.busy_until
+    }
 }
 
 fn message(remaining_bytes: u64, blob: Bytes, version: &str) -> Bytes {

@@ -155,7 +155,12 @@ impl Connection {
         }
         match METHODS[number].shape {
             Shape::BidiStream => self.start_stream(id, number),
-            _ => self.open.borrow_mut().open(id, number),
+            shape => {
+                if shape == Shape::Unary {
+                    self.shard.on_unary_call();
+                }
+                self.open.borrow_mut().open(id, number);
+            }
         }
         Ok(())
     }

@@ -60,6 +60,8 @@ pub(crate) struct Shard {
     views: RefCell<ViewReader>,
     log: Log,
     pub(crate) watches: Watches,
+    /// Unary calls that clients began.
+    call_count: Cell<u64>,
 }
 
 /// What a shard is made from; may be sent to its thread.
@@ -114,9 +116,19 @@ impl Shard {
             views: RefCell::new(views),
             log,
             watches,
+            call_count: Cell::new(0),
         });
         driver::spawn(watches::run(Rc::clone(&shard))).detach();
         shard
+    }
+
+    pub(super) fn on_unary_call(&self) {
+        self.call_count.set(self.call_count.get() + 1);
+    }
+
+    /// Unary calls that clients began so far. Who sees it grow lets others have the core now and then.
+    pub(crate) fn call_count(&self) -> u64 {
+        self.call_count.get()
     }
 
     /// Looks at the newest View. Not to be nested, and not for longer than a slice: it holds memory back.
