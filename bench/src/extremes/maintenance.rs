@@ -5,7 +5,8 @@
 //!   quiet │ compaction of all that, and a snapshot │ defragmentation           the prober all the while, each ms
 //! ```
 //!
-//! The prober is that of `steady`.
+//! The prober is that of `steady`. What a server refuses meanwhile is counted and asked no more; latencies are of what was
+//! answered. Beside the errands a [`Bystander`] tells what of the lateness is the machine's.
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use proto::etcdserverpb::DeleteRangeRequest;
 use super::{ExtremesRun, Figures};
 use crate::case::CaseError;
 use crate::load::{Client, Extent, Load, Op, Order};
+use crate::own::bystander::Bystander;
 use crate::own::crowd::Crowd;
 use crate::own::errand::Errand;
 use crate::own::paced::{self, Pace, PacedResult, ProbeLatencies};
@@ -55,7 +57,9 @@ pub(super) fn measure(run: &ExtremesRun, command: &ServerCommand) -> Result<Figu
         vec![Errand::Compact(revision), Errand::Snapshot],
         vec![Errand::Defragment],
     ];
+    let bystander = Bystander::start(run.settings.server_core);
     let busy = probe(run, &server, errands)?;
+    let machine = bystander.stop()?;
     wait_quiet(server.pid(), LOOK)?;
     let after = server.store_len()?;
     server.stop()?;
@@ -68,6 +72,9 @@ pub(super) fn measure(run: &ExtremesRun, command: &ServerCommand) -> Result<Figu
             busy.lateness.value_at_quantile(0.999) as f64 / 1e3,
         ),
         ("late_max_us", busy.lateness.max() as f64 / 1e3),
+        ("machine_p999_us", quantile_us(&machine, 0.999)),
+        ("machine_max_us", quantile_us(&machine, 1.0)),
+        ("refused_count", busy.refused_count as f64),
     ]);
     for done in &busy.errands {
         let name = match done.errand {
@@ -154,6 +161,7 @@ fn probe(
         },
         background_puts_per_sec: 0,
         errands,
+        endures_refusals: true,
         at_least: run.sizes.measured,
     };
     let mut stopwatch = Stopwatch::of(server.pid());

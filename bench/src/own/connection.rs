@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use net::grpc::{Code, Status};
 use net::{CallId, ClientEvent, Limits, Metadata};
 use prost::Message as _;
 
@@ -28,13 +29,33 @@ struct Call {
     answer: Option<Bytes>,
 }
 
-/// A request that succeeded.
+/// A status that is not OK.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct Refusal(Status);
+
+impl From<Refusal> for OwnError {
+    fn from(Refusal(status): Refusal) -> Self {
+        OwnError::Refused {
+            code: format!("{:?}", status.code),
+            message: status.message.into_owned(),
+        }
+    }
+}
+
+impl Refusal {
+    /// Whether the server may take the same request a moment later.
+    pub(super) fn is_of_the_moment(&self) -> bool {
+        matches!(self.0.code, Code::ResourceExhausted | Code::Unavailable)
+    }
+}
+
+/// A request that succeeded, or came to something else.
+#[derive(Debug)]
+pub(super) struct Answered<A = Answer> {
     pub(super) started: Duration,
     /// What the call was started with.
     pub(super) tag: u32,
-    pub(super) answer: Answer,
+    pub(super) answer: A,
 }
 
 impl Connection {
@@ -92,6 +113,26 @@ impl Connection {
 
     /// The next call that ended; one that failed is an error.
     pub(super) fn poll_answered(&mut self) -> Result<Option<Answered>, OwnError> {
+        let Some(ended) = self.poll_ended()? else {
+            return Ok(None);
+        };
+        let Answered {
+            started,
+            tag,
+            answer,
+        } = ended;
+        let answer = answer.map_err(OwnError::from)?;
+        Ok(Some(Answered {
+            started,
+            tag,
+            answer,
+        }))
+    }
+
+    /// The next call that ended, whether it was answered or refused.
+    pub(super) fn poll_ended(
+        &mut self,
+    ) -> Result<Option<Answered<Result<Answer, Refusal>>>, OwnError> {
         while let Some(event) = self.line.machine.poll_event() {
             match event {
                 ClientEvent::Message { id, payload } => {
@@ -100,15 +141,19 @@ impl Connection {
                     }
                 }
                 ClientEvent::Finished { id, status, .. } => {
-                    if !status.is_ok() {
-                        return Err(OwnError::Refused {
-                            code: format!("{:?}", status.code),
-                            message: status.message.into_owned(),
-                        });
-                    }
-                    if let Some(call) = self.calls.remove(&id) {
-                        return answered(call).map(Some);
-                    }
+                    let Some(call) = self.calls.remove(&id) else {
+                        continue;
+                    };
+                    let (started, tag) = (call.started, call.tag);
+                    let answer = match status.is_ok() {
+                        true => Ok(answer_of(call)?),
+                        false => Err(Refusal(status)),
+                    };
+                    return Ok(Some(Answered {
+                        started,
+                        tag,
+                        answer,
+                    }));
                 }
                 ClientEvent::GoAway { .. } => return Err(OwnError::Lost("it is going away")),
                 ClientEvent::Headers { .. }
@@ -126,12 +171,7 @@ impl Connection {
     }
 }
 
-fn answered(call: Call) -> Result<Answered, OwnError> {
+fn answer_of(call: Call) -> Result<Answer, OwnError> {
     let message = call.answer.ok_or(OwnError::Answer("there is none"))?;
-    let answer = Answer::decode(message).map_err(|_| OwnError::Answer("it is no message"))?;
-    Ok(Answered {
-        started: call.started,
-        tag: call.tag,
-        answer,
-    })
+    Answer::decode(message).map_err(|_| OwnError::Answer("it is no message"))
 }

@@ -15,6 +15,7 @@
 //!
 //! Blocking `epoll` and not our own executor, so that what is measured is one thing and what measures another.
 
+pub(crate) mod bystander;
 mod connection;
 pub(crate) mod crowd;
 pub mod errand;

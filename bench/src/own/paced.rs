@@ -77,6 +77,8 @@ pub struct Pace {
     pub background_puts_per_sec: u32,
     /// Those of one turn begin together, the first ones at once, others when those before are done. All are awaited.
     pub errands: Vec<Vec<Errand>>,
+    /// Refusals of the moment are counted, and not the end.
+    pub endures_refusals: bool,
     pub at_least: Duration,
 }
 
@@ -96,6 +98,8 @@ pub struct PacedResult {
     /// How late probes were sent, in nanoseconds.
     pub lateness: Histogram<u64>,
     pub background_count: u64,
+    /// Probes that the server refused; latencies are of the others.
+    pub refused_count: u64,
     pub elapsed: Duration,
     /// In the order of their ends.
     pub errands: Vec<ErrandDone>,
@@ -124,6 +128,7 @@ pub fn run(
             beside: runner.beside,
             lateness: runner.lateness,
             background_count: runner.background_count,
+            refused_count: runner.refused_count,
             elapsed: runner.origin.elapsed(),
             errands: runner.done,
             client_cpu,
@@ -185,6 +190,7 @@ struct Runner {
     beside: Vec<ProbeLatencies>,
     lateness: Histogram<u64>,
     background_count: u64,
+    refused_count: u64,
     origin: Instant,
     last_answer: Duration,
     stall_limit: Duration,
@@ -231,6 +237,7 @@ impl Runner {
             beside: Vec::new(),
             lateness: new_histogram().ok_or(NO_HISTOGRAM)?,
             background_count: 0,
+            refused_count: 0,
             origin: Instant::now(),
             last_answer: Duration::ZERO,
             stall_limit,
@@ -423,14 +430,22 @@ impl Runner {
 
     fn take_answers(&mut self, place: usize) -> Result<(), OwnError> {
         let now = self.now();
-        while let Some(answered) = self.connections[place].poll_answered()? {
+        while let Some(answered) = self.connections[place].poll_ended()? {
             self.last_answer = now;
+            let answer = match answered.answer {
+                Ok(answer) => answer,
+                Err(refusal) if self.pace.endures_refusals && refusal.is_of_the_moment() => {
+                    self.refused_count += 1;
+                    continue;
+                }
+                Err(refusal) => return Err(refusal.into()),
+            };
             let latency = now.saturating_sub(answered.started);
             match place {
                 PROBER => {
                     let is_get = answered.tag & TAG_GET != 0;
-                    if is_get && answered.answer.count != 1 {
-                        let count = answered.answer.count;
+                    if is_get && answer.count != 1 {
+                        let count = answer.count;
                         return Err(OwnError::WrongCount { count, wanted: 1 });
                     }
                     self.all.record(is_get, latency);

@@ -196,6 +196,7 @@ impl SteadyRun {
                 .map(|revision| vec![Errand::Compact(revision)])
                 .into_iter()
                 .collect(),
+            endures_refusals: false,
             at_least: self.sizes.phase,
         }
     }
