@@ -238,8 +238,13 @@ impl Expiry {
             deadline.checkpoint = None;
             let left = deadline.at.saturating_sub(now);
             let remaining = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-            if remaining > 0 {
-                due.push((id, i64::try_from(remaining).unwrap_or(i64::MAX)));
+            let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+            if remaining >= deadline.ttl {
+                // It has more, from an election or because many would end together: the next leader must not add to that.
+                let at = deadline.at;
+                self.schedule_checkpoint(id, at, now);
+            } else if remaining > 0 {
+                due.push((id, remaining));
             }
         }
         due
@@ -525,6 +530,20 @@ mod tests {
             assert!(second < 20);
         }
         assert!(second >= 13);
+    }
+
+    /// Each restart once added an election timeout to what the one before had added.
+    #[test]
+    fn a_checkpoint_never_gives_a_lease_more_than_its_ttl() {
+        let leases = leases(&[(1, 5)]);
+        let mut expiry = Expiry::new(ExpiryOptions {
+            checkpoint_interval: Some(s(1)),
+        });
+        expiry.promote(s(0), s(3), &leases);
+        for second in 1..=3 {
+            assert!(expiry.poll_checkpoints(s(second), 10).is_empty());
+        }
+        assert_eq!(expiry.poll_checkpoints(s(4), 10), [(LeaseId(1), 4)]);
     }
 
     #[test]
