@@ -367,6 +367,13 @@ impl File {
         u64::try_from(stat.st_size).map_err(io::Error::other)
     }
 
+    /// Has reads through the page cache bring in what they ask for and no more. The kernel otherwise reads ahead, as far as
+    /// it was set up to (megabytes, at some places), and whoever waits for the same disk waits for that first.
+    pub fn reads_nothing_ahead(&self) {
+        // Advice: if it fails, reads do more than they have to.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::Random);
+    }
+
     /// Takes the file's exclusive `flock`, held until it is closed. One system call that does not wait.
     ///
     /// # Errors

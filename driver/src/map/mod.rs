@@ -50,6 +50,8 @@ const PAGE_LEN: usize = 4096;
 const LOOK_LEN: usize = 64 * PAGE_LEN;
 /// The kernel begins to read no more than this for one request of advice, and forgets the rest.
 const ASKED_LEN: usize = 128 << 10;
+/// What [`MappedFile::load_all`] has in the disk's queue at most: a fraction of a millisecond of a disk's time.
+const BATCH_LEN: u64 = 512 << 10;
 
 /// A mapped file. The map lives as long as this value; the file may be closed or renamed meanwhile.
 pub struct MappedFile {
@@ -168,22 +170,33 @@ impl MappedFile {
         self.load_all(vec![(offset, len)]).await
     }
 
-    /// The same for several parts, which are asked for together.
+    /// The same for several parts. They are asked for together, but for [`BATCH_LEN`] at a time: others wait for the same
+    /// disk.
     ///
     /// # Errors
     /// As of [`MappedFile::load`], after all were tried.
     pub async fn load_all(self: &Arc<Self>, parts: Vec<(u64, u64)>) -> io::Result<()> {
         let this = Arc::clone(self);
         blocking(move || {
-            for &(offset, len) in &parts {
-                this.prefetch(offset, len);
-            }
-            let loads = parts
+            let parts = parts
                 .iter()
-                .map(|&(offset, len)| this.populate(offset, len));
+                .filter_map(|&(offset, len)| this.clamp(offset, len))
+                .map(|(offset, len)| (offset as u64, len as u64));
+            let batches = batches(parts);
+            let loads = batches.iter().map(|batch| this.load_batch(batch));
             loads.fold(Ok(()), Result::and)
         })
         .await
+    }
+
+    fn load_batch(&self, parts: &[(u64, u64)]) -> io::Result<()> {
+        for &(offset, len) in parts {
+            self.prefetch(offset, len);
+        }
+        let loads = parts
+            .iter()
+            .map(|&(offset, len)| self.populate(offset, len));
+        loads.fold(Ok(()), Result::and)
     }
 
     /// Waits until the range is in memory.
@@ -249,6 +262,26 @@ impl std::fmt::Debug for MappedFile {
     }
 }
 
+/// The parts in order, cut at [`BATCH_LEN`], as far as such cuts let them be asked for together.
+fn batches(parts: impl Iterator<Item = (u64, u64)>) -> Vec<Vec<(u64, u64)>> {
+    let mut batches = vec![Vec::new()];
+    let mut room = BATCH_LEN;
+    for (mut offset, mut len) in parts {
+        while len > 0 {
+            if room == 0 {
+                batches.push(Vec::new());
+                room = BATCH_LEN;
+            }
+            let piece = len.min(room);
+            if let Some(batch) = batches.last_mut() {
+                batch.push((offset, piece));
+            }
+            (offset, len, room) = (offset + piece, len - piece, room - piece);
+        }
+    }
+    batches
+}
+
 fn file_len(file: BorrowedFd<'_>) -> io::Result<u64> {
     let stat = rustix::fs::fstat(file)?;
     u64::try_from(stat.st_size).map_err(io::Error::other)
@@ -289,6 +322,30 @@ mod tests {
             .open(&path)
             .unwrap();
         (dir, path, file)
+    }
+
+    #[test]
+    fn batches_hold_all_parts_and_no_more_than_their_length() {
+        let parts = [
+            (0, 4096),
+            (8192, BATCH_LEN),
+            (BATCH_LEN * 4, 0),
+            (BATCH_LEN * 5, 3 * BATCH_LEN + 1),
+        ];
+        let batches = batches(parts.into_iter());
+        let lens = batches
+            .iter()
+            .map(|batch| batch.iter().map(|part| part.1).sum::<u64>());
+        let lens: Vec<u64> = lens.collect();
+        assert_eq!(lens, [BATCH_LEN, BATCH_LEN, BATCH_LEN, BATCH_LEN, 4097]);
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (offset, len) in batches.into_iter().flatten() {
+            match joined.last_mut() {
+                Some(last) if last.0 + last.1 == offset => last.1 += len,
+                _ => joined.push((offset, len)),
+            }
+        }
+        assert_eq!(joined, [parts[0], parts[1], parts[3]]);
     }
 
     #[test]

@@ -399,6 +399,9 @@ impl Backend {
             self.leaving.pop_front();
         }
         self.store.release(self.images.oldest(self.releasable));
+        if self.store.reclaim(budget) {
+            return true;
+        }
         while tail.forget_before(self.forgettable) {
             budget.spend(FORGET_COST);
             if budget.is_spent() {

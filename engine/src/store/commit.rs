@@ -223,6 +223,11 @@ impl Store {
         self.space.on_released(txid);
     }
 
+    /// Command: makes pages free that were released. A unit of the budget is a run of pages. True if there are more.
+    pub fn reclaim(&mut self, budget: &mut Budget) -> bool {
+        self.space.reclaim(self.meta.txid, budget)
+    }
+
     /// Command: begins a commit. The last one must be durable, the scan done.
     pub fn begin(&mut self) {
         assert_eq!(self.state, CommitState::Idle, "one commit at a time");

@@ -8,9 +8,10 @@
 //! rest of it.
 
 use super::Pages;
-use super::damage::{DamageKind, StoreDamage};
-use super::node::{DEPTH_MAX, Node};
+use super::damage::StoreDamage;
+use super::node::Node;
 use super::page::{PageNo, Root, Tree};
+use super::read::TreeReader;
 use crate::types::Budget;
 
 /// The least key there is: the first leaf covers it.
@@ -53,25 +54,8 @@ impl Search<'_> {
         let Root::Page(root) = tree.root() else {
             return Ok(());
         };
-        let height = self.height(root)?;
+        let height = TreeReader::new(self.pages, self.page_size, tree).height()?;
         self.visit(root, LEAST_KEY, height)
-    }
-
-    /// How far the leaves are below `page`, by the leftmost way down. Where another way is longer or shorter, the tree is
-    /// damaged, and whoever reads the leaves finds that.
-    fn height(&self, mut page: PageNo) -> Result<usize, StoreDamage> {
-        let mut height = 0;
-        loop {
-            let node = Node::at_page(self.pages, self.page_size, page)?;
-            if node.is_leaf() {
-                return Ok(height);
-            }
-            height += 1;
-            if height >= DEPTH_MAX {
-                return Err(node.damage(DamageKind::TooDeep));
-            }
-            page = node.child(0);
-        }
     }
 
     fn visit(&mut self, page: PageNo, key: &[u8], height: usize) -> Result<(), StoreDamage> {

@@ -106,6 +106,21 @@ impl<'a> TreeReader<'a> {
         Err(node.damage(DamageKind::TooDeep))
     }
 
+    /// How far the leaves are below the root, by the leftmost way down. Where another way is longer or shorter the tree is
+    /// damaged, and whoever walks it finds that.
+    pub(super) fn height(&self) -> Result<usize, StoreDamage> {
+        let Some(mut node) = self.root()? else {
+            return Ok(0);
+        };
+        for height in 0..DEPTH_MAX {
+            if node.is_leaf() {
+                return Ok(height);
+            }
+            node = self.child(&node, 0)?;
+        }
+        Err(node.damage(DamageKind::TooDeep))
+    }
+
     pub(super) fn root(&self) -> Result<Option<Node<'a>>, StoreDamage> {
         match self.tree.root() {
             Root::Empty => Ok(None),

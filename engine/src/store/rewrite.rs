@@ -30,6 +30,7 @@ use super::build::{Fill, Items};
 use super::damage::{DamageKind, StoreDamage};
 use super::node::{DEPTH_MAX, Node};
 use super::page::{IS_BUCKET, PageNo, Root, Tree};
+use super::read::TreeReader;
 use super::space::Space;
 use std::collections::BTreeMap;
 
@@ -179,7 +180,7 @@ impl Rewrite {
         fill: Fill,
     ) -> Result<Self, StoreDamage> {
         let mut levels = Vec::new();
-        let height = height_of(ground, tree)?;
+        let height = TreeReader::new(ground.pages, ground.space.page_size(), tree).height()?;
         levels.extend((0..=height).map(Level::new));
         let mut rewrite = Rewrite {
             fill,
@@ -641,24 +642,5 @@ impl Rewrite {
         items.take_page(count, page, &mut bytes, page_size);
         ground.fresh.insert(page, bytes);
         page
-    }
-}
-
-/// How far the leaves are below the root: by the leftmost way down. Another way may show that the tree is damaged.
-fn height_of(ground: &Ground<'_>, tree: Tree) -> Result<usize, StoreDamage> {
-    let Root::Page(mut page) = tree.root() else {
-        return Ok(0);
-    };
-    let mut height = 0;
-    loop {
-        let node = ground.old(page)?;
-        if node.is_leaf() {
-            return Ok(height);
-        }
-        height += 1;
-        if height >= DEPTH_MAX {
-            return Err(node.damage(DamageKind::TooDeep));
-        }
-        page = node.child(0);
     }
 }

@@ -18,7 +18,7 @@ const WORDS: usize = 64;
 const CHUNK_PAGES: u64 = WORDS as u64 * 64;
 
 /// A set of page numbers. It takes memory where it has members, so a meta page with a huge high water costs nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PageSet {
     chunks: BTreeMap<u64, Box<[u64; WORDS]>>,
 }
@@ -34,6 +34,19 @@ impl PageSet {
         let is_new = chunk[word] & bit == 0;
         chunk[word] |= bit;
         is_new
+    }
+
+    pub(super) fn remove(&mut self, page: u64) {
+        let (word, bit) = place_of(page);
+        if let Some(chunk) = self.chunks.get_mut(&(page / CHUNK_PAGES)) {
+            chunk[word] &= !bit;
+        }
+    }
+
+    pub(super) fn contains(&self, page: u64) -> bool {
+        let (word, bit) = place_of(page);
+        let chunk = self.chunks.get(&(page / CHUNK_PAGES));
+        chunk.is_some_and(|chunk| chunk[word] & bit != 0)
     }
 
     /// The pages of `from..limit` that are not in the set.

@@ -17,9 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::damage::{DamageKind, StoreDamage};
 use super::page::PageNo;
+use super::scan::PageSet;
+use crate::types::Budget;
 
 /// Runs at the beginning of the file that are looked at before one anywhere is taken.
 const LOW_RUNS: usize = 64;
+
+/// Runs that a commit makes free when it begins; the end of a snapshot can release hundreds of thousands, and who waits for
+/// the commit would wait for all of them. The others become free in slices.
+const RECLAIMED_AT_BEGIN: usize = 2_048;
 
 /// Disjoint runs of pages, with neighbours joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +104,14 @@ impl Runs {
         Some(start)
     }
 
+    /// Takes the first run whole.
+    fn take_first(&mut self) -> Option<(u64, u64)> {
+        let (start, len) = self.iter().next()?;
+        self.remove(start, len);
+        self.count -= len;
+        Some((start, len))
+    }
+
     fn take_from(&mut self, start: u64, run_len: u64, len: u64) {
         self.remove(start, run_len);
         if run_len > len {
@@ -142,6 +156,8 @@ pub(super) struct Space {
     pending: BTreeMap<u64, Runs>,
     /// Those of the open commit.
     leaving: Runs,
+    /// Those of all of these, for one look: while a snapshot is being sent there are many commits in `pending`.
+    left: PageSet,
     /// No pin reaches roots older than this commit.
     released: u64,
     /// The open commit is to make the end of the file free: runs too are taken from the front.
@@ -161,6 +177,7 @@ impl Space {
             free,
             pending: BTreeMap::new(),
             leaving: Runs::default(),
+            left: PageSet::default(),
             released: 0,
             is_packing: false,
         }
@@ -231,14 +248,13 @@ impl Space {
     pub(super) fn retire(&mut self, page: PageNo, len: u64) -> Result<(), StoreDamage> {
         let offset = page.0.saturating_mul(u64::from(self.page_size));
         self.check_range(page, len)?;
-        let is_free = self
-            .pending
-            .values()
-            .chain([&self.free, &self.leaving])
-            .any(|runs| runs.overlaps(page.0, len));
-        if is_free {
+        let mut pages = page.0..page.0 + len;
+        if self.free.overlaps(page.0, len) || pages.any(|page| self.left.contains(page)) {
             let what = DamageKind::ReachedTwice { page: page.0 };
             return Err(StoreDamage::new(offset, what));
+        }
+        for page in page.0..page.0 + len {
+            self.left.insert(page);
         }
         self.leaving.insert(page.0, len);
         Ok(())
@@ -261,13 +277,28 @@ impl Space {
     /// Command: the next commit begins, and the last one was `newest`.
     pub(super) fn begin(&mut self, newest: u64) {
         self.is_packing = false;
+        self.reclaim(newest, &mut Budget::new(RECLAIMED_AT_BEGIN));
+    }
+
+    /// Command: makes pages free that nothing reaches any more; a unit of the budget is a run of them. `newest` is the last
+    /// durable commit. True if there are more.
+    pub(super) fn reclaim(&mut self, newest: u64, budget: &mut Budget) -> bool {
         let limit = newest.min(self.released.saturating_add(1));
-        let kept = self.pending.split_off(&limit);
-        for runs in std::mem::replace(&mut self.pending, kept).into_values() {
-            for (start, len) in runs.iter() {
-                self.free.insert(start, len);
+        while let Some(mut oldest) = self.pending.first_entry()
+            && *oldest.key() < limit
+        {
+            if budget.is_spent() {
+                return true;
             }
+            let Some((start, len)) = oldest.get_mut().take_first() else {
+                oldest.remove();
+                continue;
+            };
+            (start..start + len).for_each(|page| self.left.remove(page));
+            self.free.insert(start, len);
+            budget.spend(1);
         }
+        false
     }
 
     /// Input: commit `txid` is durable.
@@ -378,5 +409,30 @@ mod tests {
         }
         space.retire(PageNo(4), 2).expect("in range");
         assert!(space.retire(PageNo(5), 1).is_err());
+    }
+
+    #[test]
+    fn a_crowd_of_pages_becomes_free_in_slices_and_each_is_known_meanwhile() {
+        let count = RECLAIMED_AT_BEGIN as u64 * 3;
+        let mut space = Space::new(4096, 2 * count + 10, Runs::default());
+        space.begin(4);
+        for no in 0..count {
+            space.retire(PageNo(4 + 2 * no), 1).unwrap();
+        }
+        space.on_committed(5);
+        space.on_released(6);
+        space.begin(6);
+        assert_eq!(space.unused(), count, "free or not");
+        assert_eq!(space.free.count(), RECLAIMED_AT_BEGIN as u64);
+        for no in [0, count - 1] {
+            space.retire(PageNo(4 + 2 * no), 1).unwrap_err();
+        }
+        assert!(space.reclaim(6, &mut Budget::new(100)));
+        assert_eq!(space.free.count(), RECLAIMED_AT_BEGIN as u64 + 100);
+        assert!(!space.reclaim(6, &mut Budget::new(usize::MAX)));
+        assert_eq!(space.free.count(), count);
+        assert_eq!(space.allocate(1), PageNo(4));
+        space.on_committed(7);
+        space.retire(PageNo(4), 1).unwrap();
     }
 }

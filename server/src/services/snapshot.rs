@@ -26,10 +26,10 @@ use crate::shard::{ReplyTo, Shard, StreamReply};
 
 /// Bytes of the file in one message; etcd's number.
 const BLOB_LEN: usize = 32 * 1024;
-/// Bytes read at once.
-const READ_LEN: usize = 256 * 1024;
+/// Bytes read at once. What is written to the log meanwhile waits for them in the disk's queue.
+const READ_LEN: usize = 128 * 1024;
 /// Pause after each of them while others call: a quarter of the core is left to this, some 100 MB/s.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long after a call others are expected to call again.
 const BUSY_TIME: Duration = Duration::from_millis(20);
 
@@ -56,6 +56,7 @@ async fn send(shard: &Shard, out: &StreamReply) -> Result<(), Failure> {
     let image = image.map_err(|error| Failure::Refused(error.status()))?;
     let path = shard.config.snap_dir().join("db");
     let file = File::open(&path, Caching::Buffered).await?;
+    file.reads_nothing_ahead();
     let sent = send_image(shard, &image, &file, out).await;
     file.close().await;
     sent?;
