@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::slice;
 
@@ -21,15 +21,34 @@ impl Blocks {
     /// # Panics
     /// If the memory cannot be had. The caller bounds `len`.
     pub(crate) fn zeroed(len: usize) -> Self {
-        let len = len.max(1).next_multiple_of(BLOCK_SIZE_BYTES);
-        let layout = Layout::from_size_align(len, BLOCK_SIZE_BYTES)
-            .expect("a length that a caller bounds fits the address space");
+        let layout = layout_of(len);
         // SAFETY: the layout is not of size 0.
         let start = unsafe { alloc_zeroed(layout) };
         match NonNull::new(start) {
             Some(start) => Blocks { start, layout },
             None => handle_alloc_error(layout),
         }
+    }
+
+    /// A copy of `bytes`, filled up to whole blocks with zeros.
+    ///
+    /// # Panics
+    /// If the memory cannot be had. The caller bounds the length.
+    pub(crate) fn copy_of(bytes: &[u8]) -> Self {
+        let layout = layout_of(bytes.len());
+        // SAFETY: the layout is not of size 0.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else {
+            handle_alloc_error(layout)
+        };
+        let rest = layout.size() - bytes.len();
+        // SAFETY: the block is new, so nothing overlaps it, and it holds at least `bytes.len()` bytes; what is behind them
+        // is `rest` bytes long. So all of it is initialised.
+        unsafe {
+            start.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+            start.add(bytes.len()).write_bytes(0, rest);
+        }
+        Blocks { start, layout }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -53,9 +72,16 @@ impl Blocks {
     }
 }
 
+/// Whole blocks that have room for `len` bytes, at least one.
+fn layout_of(len: usize) -> Layout {
+    let len = len.max(1).next_multiple_of(BLOCK_SIZE_BYTES);
+    Layout::from_size_align(len, BLOCK_SIZE_BYTES)
+        .expect("a length that a caller bounds fits the address space")
+}
+
 impl Drop for Blocks {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this layout and is given back once.
+        // SAFETY: `start` came from the allocator with this layout and is given back once.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }

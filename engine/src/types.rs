@@ -4,6 +4,7 @@
 //! what it identifies.
 
 use std::fmt;
+use std::time::Duration;
 
 /// One change of the key space: `main` counts applied requests that changed something, `sub` the changes inside one.
 ///
@@ -90,37 +91,159 @@ pub struct Term(pub u64);
 
 /// How much a resumable step may still do before it must return. One unit is about one key touched, a few hundred
 /// nanoseconds; a step always does a little, so that it ends even if it is handed single units.
+///
+/// A unit that meets cold memory costs many times that, so a budget may have a time as well: [`Budget::within`].
 #[derive(Clone, Debug)]
 pub struct Budget {
     left: usize,
+    spent: usize,
+    until: Option<Until>,
+}
+
+/// The end of a budget by the clock, which is looked at every few units.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    clock: fn() -> Duration,
+    time: Duration,
+    end: Duration,
+    /// Units spent since the last look.
+    unseen: usize,
+    is_over: bool,
+}
+
+/// Units between two looks at the clock; a look costs a tenth of a unit.
+const LOOK_UNITS: usize = 4;
+
+impl Until {
+    fn new(clock: fn() -> Duration, time: Duration) -> Self {
+        Until {
+            clock,
+            time,
+            end: clock().saturating_add(time),
+            unseen: 0,
+            is_over: false,
+        }
+    }
+
+    fn on_spent(&mut self, units: usize) {
+        self.unseen = self.unseen.saturating_add(units);
+        if self.unseen >= LOOK_UNITS {
+            self.unseen = 0;
+            self.is_over |= (self.clock)() >= self.end;
+        }
+    }
 }
 
 impl Budget {
     pub const fn new(units: usize) -> Self {
-        Budget { left: units }
+        Budget {
+            left: units,
+            spent: 0,
+            until: None,
+        }
     }
 
     /// For callers that want the whole work done at once: start-up, tests.
     pub const fn unlimited() -> Self {
-        Budget { left: usize::MAX }
+        Budget::new(usize::MAX)
     }
 
+    /// The same, but spent when `time` has passed from now on.
+    #[must_use]
+    pub fn within(self, clock: fn() -> Duration, time: Duration) -> Self {
+        Budget {
+            until: Some(Until::new(clock, time)),
+            ..self
+        }
+    }
+
+    /// A budget of its own that ends at the same time.
+    #[must_use]
+    pub const fn apart(&self, units: usize) -> Self {
+        Budget {
+            left: units,
+            spent: 0,
+            until: self.until,
+        }
+    }
+
+    /// A budget of its own with as much time, from now on.
+    #[must_use]
+    pub fn anew(&self, units: usize) -> Self {
+        Budget {
+            left: units,
+            spent: 0,
+            until: self.until.map(|until| Until::new(until.clock, until.time)),
+        }
+    }
+
+    /// 0 if it is spent.
     pub const fn left(&self) -> usize {
-        self.left
+        match self.until {
+            Some(Until { is_over: true, .. }) => 0,
+            _ => self.left,
+        }
+    }
+
+    /// What was spent of it so far.
+    pub const fn spent(&self) -> usize {
+        self.spent
     }
 
     pub const fn is_spent(&self) -> bool {
-        self.left == 0
+        self.left() == 0
     }
 
-    pub const fn spend(&mut self, units: usize) {
+    pub fn spend(&mut self, units: usize) {
         self.left = self.left.saturating_sub(units);
+        self.spent = self.spent.saturating_add(units);
+        if let Some(until) = &mut self.until {
+            until.on_spent(units);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        static NOW_MICROS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn now() -> Duration {
+        Duration::from_micros(NOW_MICROS.get())
+    }
+
+    /// Spends single units of 10 us each, at most 100.
+    fn spend_all(budget: &mut Budget) -> usize {
+        let units = (1..=100).find(|_| {
+            NOW_MICROS.set(NOW_MICROS.get() + 10);
+            budget.spend(1);
+            budget.is_spent()
+        });
+        units.unwrap_or(100)
+    }
+
+    #[test]
+    fn a_budget_ends_by_its_units_or_by_its_time() {
+        let time = Duration::from_micros(200);
+        let mut short = Budget::new(10).within(now, time);
+        assert_eq!((spend_all(&mut short), short.spent()), (10, 10));
+        let mut long = Budget::new(90).within(now, time);
+        let units = spend_all(&mut long);
+        assert_eq!(units, 20);
+        assert_eq!((long.left(), long.spent()), (0, 20));
+        // It has no time left for others, who count for themselves.
+        let mut apart = long.apart(90);
+        assert_eq!((apart.left(), apart.spent()), (0, 0));
+        assert_eq!(spend_all(&mut apart), 1);
+        let mut anew = long.anew(90);
+        assert_eq!((anew.left(), spend_all(&mut anew)), (90, 20));
+        assert_eq!(spend_all(&mut Budget::new(90)), 90);
+    }
 
     #[test]
     fn bucket_key_is_etcds() {

@@ -22,9 +22,9 @@ impl AlignedBuf {
 
     /// A copy of `bytes`, filled up to whole blocks with zeros.
     pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut buf = Self::zeroed(bytes.len());
-        buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
-        buf
+        Self {
+            blocks: (!bytes.is_empty()).then(|| Blocks::copy_of(bytes)),
+        }
     }
 
     pub fn len(&self) -> usize {

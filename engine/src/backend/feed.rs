@@ -138,11 +138,10 @@ impl Feed {
             if let Some((sweep, index)) = sweep
                 && *left > 0
             {
-                let mut own = Budget::new(budget.left().clamp(1, *left));
-                let before = own.left();
+                let mut own = budget.apart(budget.left().clamp(1, *left));
                 let swept = sweep.step(index, store, ahead, &mut own)?;
                 self.ends_sweep = swept == Swept::All;
-                let spent = before - own.left();
+                let spent = own.spent().min(*left);
                 budget.spend(spent);
                 *left -= spent;
                 if self.ends_sweep {

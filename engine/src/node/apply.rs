@@ -42,10 +42,9 @@ impl Node {
             };
         }
         let mut own = Budget::unlimited();
-        let before = own.left();
         loop {
             if let Progress::Done(applied) = self.state.work(&mut own) {
-                budget.spend(before - own.left());
+                budget.spend(own.spent());
                 return Some(applied);
             }
         }

@@ -205,8 +205,7 @@ struct Applying {
 
 /// What a turn does of what can wait: twice what it applied, since the store must keep up with the log; at least half of its
 /// budget, so that a sweep goes on beside single writes, unless that rests.
-fn keep_up_steps(budget: usize, left: usize, rests: bool) -> usize {
-    let applied = budget.saturating_sub(left);
+fn keep_up_steps(budget: usize, applied: usize, rests: bool) -> usize {
     let least = if rests { 1 } else { budget / 2 };
     applied.saturating_mul(2).max(least).max(1)
 }
@@ -403,11 +402,13 @@ impl Node {
         if self.applying.is_some() {
             return Ok(true);
         }
-        let mut own = Budget::new(keep_up_steps(
-            given,
-            budget.left(),
-            self.rests && !self.is_store_behind(),
-        ));
+        let is_behind = self.is_store_behind();
+        let steps = keep_up_steps(given, budget.spent(), self.rests && !is_behind);
+        // Proposals that had to wait for the store would wait for longer than a turn.
+        let mut own = match is_behind {
+            true => Budget::new(steps),
+            false => budget.anew(steps),
+        };
         let more = self.keep_up(&mut own)?;
         Ok(more || self.has_urgent_work())
     }

@@ -15,8 +15,9 @@ use bytes::{Bytes, BytesMut};
 use super::io::{StoreIo, StoreOp, StoreTicket};
 use super::page::Meta;
 
-/// A piece of a write: enough for a disk to be busy, not so much that others wait long behind it.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// A piece of a write: enough for a disk to be busy, not so much that others wait long behind it. The core copies it
+/// twice on its way, which takes some ten microseconds each.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// What a file loses at once. While the kernel cuts it, whoever meets a page that is not mapped yet waits: a gibibyte
 /// takes it some ten milliseconds.
 const CUT_STEP_BYTES: u64 = 16 << 20;

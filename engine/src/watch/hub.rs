@@ -224,7 +224,7 @@ impl Hub {
         self.close_some(budget);
         self.thaw_some(budget);
         self.admit_some(view, budget);
-        let mut for_frontier = Budget::new(budget.left() / 2 + 1);
+        let mut for_frontier = budget.apart(budget.left() / 2 + 1);
         self.turn_lane(FRONTIER, view, &mut for_frontier)?;
         self.catch_up(view, budget)?;
         self.answer_progress(budget);
@@ -291,7 +291,7 @@ impl Hub {
             let Some(no) = self.catching_up.pop_front() else {
                 break;
             };
-            let mut share = Budget::new(budget.left() / CATCHING_UP_MAX + 1);
+            let mut share = budget.apart(budget.left() / CATCHING_UP_MAX + 1);
             self.turn_lane(no, view, &mut share)?;
             self.merge(no, &mut share);
             if self.lane(no).is_some_and(|lane| lane.groups.len() > 0) {

@@ -1,6 +1,7 @@
 //! Maintenance: status, alarms, hashes, defragmentation.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::backend::ImageHash;
@@ -19,8 +20,10 @@ use crate::errors::FrontError;
 use crate::shard::{LogShard, NodeReply, ReplyTo, Shard};
 use crate::version;
 
-/// Pairs that one slice of a hash visits: well under a millisecond.
+/// Pairs that one slice of a hash visits at most.
 const HASH_SLICE_UNITS: usize = 2048;
+/// How long one takes on the shard of the log.
+const HASH_SLICE_TIME: Duration = Duration::from_micros(100);
 
 /// All actions go through the log, reading too: that is how etcd orders them.
 pub(crate) fn alarm(log: &LogShard, request: AlarmRequest, reply: NodeReply) {
@@ -125,7 +128,8 @@ async fn hash_image(shard: &Shard) -> Result<Bytes, Status> {
     let image = shard.image().await.map_err(FrontError::status)?;
     let mut run = ImageHash::new(image);
     loop {
-        let step = run.step(&mut Budget::new(HASH_SLICE_UNITS));
+        let mut slice = shard.slice(HASH_SLICE_UNITS).await;
+        let step = run.step(&mut slice.budget);
         if let Some(hash) = step.map_err(refused)? {
             let took = driver::now().saturating_sub(started);
             shard.metrics.hash.observe(took);
@@ -135,7 +139,6 @@ async fn hash_image(shard: &Shard) -> Result<Bytes, Status> {
                 hash,
             }));
         }
-        driver::yield_now().await;
     }
 }
 
@@ -168,7 +171,7 @@ async fn run_hash(shard: &LogShard, revision: i64) -> Result<HashKv, RequestErro
     }
     let mut run = shard.with_node(|node| HashRun::new(revision, node.view().reader()))?;
     loop {
-        let mut budget = Budget::new(HASH_SLICE_UNITS);
+        let mut budget = Budget::new(HASH_SLICE_UNITS).within(driver::now, HASH_SLICE_TIME);
         let step = shard.with_node(|node| run.step(node.view().reader(), &mut budget))?;
         match step {
             Some(hash) => return Ok(hash),

@@ -5,6 +5,7 @@
 //! Between slices nothing is kept but the revision and the next key; a hold keeps that revision from being swept.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::mvcc::{RangeRun, RangeSize, RangeStream, RequestError, check};
@@ -20,8 +21,10 @@ use crate::errors::FrontError;
 use crate::metrics::RequestKind;
 use crate::shard::{ReplyTo, Shard, StreamReply};
 
-/// Keys that one slice visits: well under a turn of the executor.
+/// Keys that one slice visits at most; its time ends it before that, as a rule.
 pub(super) const SLICE_UNITS: usize = 1024;
+/// How long the first slice takes at most, which waits for nobody.
+const FIRST_TIME: Duration = Duration::from_micros(100);
 /// Answers up to this length are built whole; it is no more than what a streamed one queues.
 const SMALL_LEN_MAX: usize = 256 * 1024;
 /// grpc-go's limit, and so etcd's.
@@ -61,7 +64,7 @@ pub(crate) fn range(shard: &Rc<Shard>, request: RangeRequest, reply: ReplyTo) {
 
 fn read_first(shard: &Shard, view: &PinnedView<'_>, request: &RangeRequest) -> First {
     let run = RangeRun::new(request, view.reader());
-    let mut budget = Budget::new(SLICE_UNITS);
+    let mut budget = Budget::new(SLICE_UNITS).within(driver::now, FIRST_TIME);
     match run.and_then(|mut run| run.step(view.reader(), &mut budget)) {
         Err(error) => First::Refused(error),
         Ok(None) => First::Large,
@@ -80,7 +83,7 @@ fn answer(
     request: RangeRequest,
     reply: ReplyTo,
     first: First,
-    started: std::time::Duration,
+    started: Duration,
 ) {
     if !matches!(first, First::Large) {
         let is_ok = matches!(first, First::Whole(_));
@@ -104,7 +107,7 @@ fn answer(
 }
 
 /// What the metrics tell of a range in the store.
-pub(super) fn count(shard: &Shard, started: std::time::Duration, is_ok: bool) {
+pub(super) fn count(shard: &Shard, started: Duration, is_ok: bool) {
     let elapsed = driver::now().saturating_sub(started);
     shard.metrics.range_done(is_ok, elapsed);
     if elapsed > shard.config.warning_apply_duration {
@@ -146,14 +149,11 @@ async fn measure(
     };
     run.hold(hold);
     loop {
-        let step = shard.with_view(|view| {
-            let mut budget = Budget::new(SLICE_UNITS);
-            run.measure(view.reader(), &mut budget)
-        });
+        let mut slice = shard.slice(SLICE_UNITS).await;
+        let step = shard.with_view(|view| run.measure(view.reader(), &mut slice.budget));
         if let Some(size) = step.map_err(refused)? {
             return Ok((run, size));
         }
-        driver::yield_now().await;
     }
 }
 
@@ -175,19 +175,18 @@ async fn send(
     }
     let mut pieces = Pieces::start(out, len)?;
     pieces.push(&head)?;
-    let mut slice = Vec::new();
+    let mut pairs = Vec::new();
     let mut is_more = true;
     while is_more {
-        is_more = shard.with_view(|view| {
-            let mut budget = Budget::new(SLICE_UNITS);
-            run.read(view.reader(), &mut budget, out.room(), &mut slice)
-        })?;
-        for pair in slice.drain(..) {
+        let mut slice = shard.slice(SLICE_UNITS).await;
+        is_more = shard
+            .with_view(|view| run.read(view.reader(), &mut slice.budget, out.room(), &mut pairs))?;
+        for pair in pairs.drain(..) {
             pieces.push_pair(&pair)?;
         }
         pieces.flush()?;
+        drop(slice);
         out.ready().await?;
-        driver::yield_now().await;
     }
     pieces.push(&tail)?;
     pieces.flush()?;

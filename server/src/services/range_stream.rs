@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use engine::mvcc::{RangeRun, RangeStream, check};
-use engine::types::Budget;
 use net::grpc::{Code, Status};
 use proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use proto::etcdserverpb::{RangeRequest, ResponseHeader};
@@ -121,14 +120,11 @@ async fn count_keys(shard: &Shard, request: &RangeRequest, revision: i64) -> Res
     };
     let mut run = shard.with_view(|view| RangeRun::new(&request, view.reader()))?;
     loop {
-        let step = shard.with_view(|view| {
-            let mut budget = Budget::new(SLICE_UNITS);
-            run.step(view.reader(), &mut budget)
-        });
+        let mut slice = shard.slice(SLICE_UNITS).await;
+        let step = shard.with_view(|view| run.step(view.reader(), &mut slice.budget));
         if let Some(answer) = step? {
             return Ok(answer.count);
         }
-        driver::yield_now().await;
     }
 }
 
@@ -137,14 +133,12 @@ async fn read(shard: &Shard, run: &mut RangeStream, wanted: usize) -> Result<Vec
     let mut pairs = Vec::new();
     while pairs.len() < wanted {
         // One unit for each key, so no slice brings too many.
-        let mut budget = Budget::new(SLICE_UNITS.min(wanted - pairs.len()));
-        let is_more =
-            shard.with_view(|view| run.read(view.reader(), &mut budget, usize::MAX, &mut pairs))?;
+        let units = SLICE_UNITS.min(wanted - pairs.len());
+        let mut slice = shard.slice(units).await;
+        let is_more = shard
+            .with_view(|view| run.read(view.reader(), &mut slice.budget, usize::MAX, &mut pairs))?;
         if !is_more {
             break;
-        }
-        if driver::need_yield() {
-            driver::yield_now().await;
         }
     }
     Ok(pairs)

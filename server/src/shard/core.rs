@@ -18,7 +18,7 @@ use super::link::Link;
 use super::load::Load;
 use super::renewals::{RenewalWaiter, Renewed};
 use super::reply::{HttpReply, NodeHttpReply, NodeReply, ReplyTo};
-use super::turns::Turns;
+use super::turns::{Slice, Turns};
 use super::waiter::{Fresh, FreshWaiter, Outcome, Waiter};
 use super::watches::{self, Bell, Watches};
 use super::{LogShard, Role};
@@ -134,6 +134,11 @@ impl Shard {
     /// Looks at the newest View. Not to be nested, and not for longer than a slice: it holds memory back.
     pub(crate) fn with_view<T>(&self, look: impl FnOnce(&PinnedView<'_>) -> T) -> T {
         look(&self.views.borrow_mut().pin())
+    }
+
+    /// Waits for the right to do a slice, of at most `units` units, of a read that takes more than a moment.
+    pub(crate) async fn slice(&self, units: usize) -> Slice {
+        self.turns.slice(units).await
     }
 
     /// The header of a response at `revision` by whoever sees this view.

@@ -16,7 +16,6 @@ use engine::mvcc::{AutoCompaction, RequestError};
 use engine::node::{Node, NodeEvent, NodeFailure, ProposeError};
 use engine::snap::SnapOp;
 use engine::state::ApplyEffect;
-use engine::types::Budget;
 use engine::view::Views;
 use engine::wal::{IoFault, IoTicket, WalIo};
 use proto::etcdserverpb::{AlarmType, CompactionRequest, InternalRaftRequest, ResponseHeader};
@@ -426,7 +425,7 @@ impl LogShard {
 
     /// One bounded piece of work.
     fn turn(self: &Rc<Self>) -> Result<Next, NodeFailure> {
-        let mut budget = Budget::new(self.pace.steps());
+        let mut budget = Pace::budget();
         let start = driver::now();
         let more = {
             let mut node = self.node.borrow_mut();

@@ -9,6 +9,8 @@
 //! ones there are. When nothing else is to be done, the heavy ones still have the whole core, less the looks; and while
 //! no light one has asked for anything lately, they work for whole turns of the executor, as that is cheaper.
 //!
+//! Reads that take more than a moment do so slice by slice in the same queue, whoever asked for them: [`Turns::slice`].
+//!
 //! *Heavy* is a connection that used more than [`EFFORT_MAX`] beyond its share of the core, a [`SHARE`]th, lately. A put
 //! costs a few microseconds, so a client is light unless it does thousands a second on one connection.
 
@@ -18,6 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use driver::Notify;
+use engine::types::Budget;
 
 /// The part of the core that any connection may use and stay light.
 const SHARE: u32 = 10;
@@ -117,6 +120,14 @@ pub(super) struct Turn {
     place: Rc<Place>,
 }
 
+/// The right to do a slice of work that takes long. To be dropped at its end.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    /// What the slice may do.
+    pub(crate) budget: Budget,
+    _turn: Turn,
+}
+
 impl Turns {
     /// A light connection works.
     pub(super) fn on_light(&self, now: Duration) {
@@ -150,6 +161,16 @@ impl Turns {
             self.since.set(driver::now());
         }
         turn
+    }
+
+    /// Waits for the right to do a slice of work that takes long, whoever asked for it.
+    pub(super) async fn slice(self: &Rc<Self>, units: usize) -> Slice {
+        let turn = self.take().await;
+        let time = self.piece_max(driver::now());
+        Slice {
+            budget: Budget::new(units).within(driver::now, time),
+            _turn: turn,
+        }
     }
 
     fn pass_on(&self) {

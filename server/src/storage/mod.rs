@@ -32,6 +32,7 @@ mod disk;
 mod error;
 mod lock;
 mod observer;
+mod pacer;
 mod reader;
 mod saved_index;
 mod snapshots;

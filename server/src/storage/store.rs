@@ -5,7 +5,7 @@
 //!   db.tmp.first   a database that is being made; called `db` once its first commit is durable
 //! ```
 //!
-//! Writes go through the page cache, which the map shows at once. Large pieces keep a distance, and each few megabytes are
+//! Writes go through the page cache, which the map shows at once. They keep a distance ([`Pacer`]), and each few megabytes are
 //! sent to the disk before more is written: what waits in the disk's queue in front of a group of the log is bounded by
 //! that, and not by the size of a checkpoint, as it would be if the sync sent all. Sending each piece by itself is no
 //! better: then every sync of the log has some of it to wait for (`driver/examples/log_beside_pages.rs`).
@@ -29,14 +29,12 @@ use engine::wal::IoFault;
 
 use super::claim::claim;
 use super::directory::Directory;
+use super::pacer::Pacer;
 use super::{StorageError, lock};
 use crate::logging;
 
-/// Pieces from this size on are paced: those are the pages of a checkpoint, of which there may be thousands. Meta pages
-/// and small commits are not.
-const PACED_SIZE_BYTES_MIN: usize = 64 << 10;
-/// Pause in front of such a piece, and of each step in which the file is cut. With pieces of 256 KiB that leaves 128 MB/s.
-const PACE: Duration = Duration::from_millis(2);
+/// Pause in front of each step in which the file is cut.
+const CUT_PAUSE: Duration = Duration::from_millis(2);
 /// Bytes that are written before they are sent to the disk.
 const BATCH_SIZE_BYTES: u64 = 4 << 20;
 /// Bytes read at once before a walk.
@@ -62,6 +60,7 @@ struct Inner {
     unsent: Cell<Unsent>,
     /// See [`StoreDisk::hurry`].
     hurries: Cell<bool>,
+    pacer: Pacer,
     /// How long the file was at the start; 0: there was none.
     found_len: u64,
     skips_sync: bool,
@@ -148,6 +147,7 @@ impl StoreDisk {
             syncs_to_name: Cell::new(syncs_to_name),
             unsent: Cell::new(Unsent::NOTHING),
             hurries: Cell::new(false),
+            pacer: Pacer::default(),
             found_len,
             skips_sync,
         })))
@@ -315,7 +315,7 @@ impl StoreDisk {
         if len >= before {
             return Ok(());
         }
-        driver::sleep(PACE).await;
+        driver::sleep(CUT_PAUSE).await;
         map.set_len(len)?;
         let cut = file.set_len(len).await;
         if cut.is_err() {
@@ -335,8 +335,11 @@ impl StoreDisk {
         if !is_claimed || !bytes.len().is_multiple_of(BLOCK_SIZE_BYTES) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if bytes.len() >= PACED_SIZE_BYTES_MIN && !self.0.hurries.get() {
-            driver::sleep(PACE).await;
+        if !self.0.hurries.get() {
+            let pause = self.0.pacer.pause(bytes.len(), driver::now());
+            if let Some(pause) = pause {
+                driver::sleep(pause).await;
+            }
         }
         let buf = AlignedBuf::copy_of(&bytes);
         drop(bytes);

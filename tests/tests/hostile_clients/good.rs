@@ -22,6 +22,17 @@ pub(crate) struct Good {
 struct Shared {
     is_over: AtomicBool,
     completed: AtomicU64,
+    /// By how much it thought for longer than it wanted to, in all.
+    late_nanos: AtomicU64,
+}
+
+/// What became of a window.
+pub(crate) struct Window {
+    /// Requests that were completed.
+    pub(crate) count: u64,
+    pub(crate) elapsed: Duration,
+    /// What the machine took of it while the client only slept: no server can do anything about that.
+    pub(crate) late: Duration,
 }
 
 impl Good {
@@ -37,20 +48,25 @@ impl Good {
         }
     }
 
-    /// Requests that are completed in the next `window`, in which `look` is called again and again; and how long it was.
-    pub(crate) fn count_over(&self, window: Duration, mut look: impl FnMut()) -> (u64, Duration) {
-        let (start, before) = (Instant::now(), self.completed());
+    /// The next `window`, in which `look` is called again and again.
+    pub(crate) fn live_through(&self, window: Duration, mut look: impl FnMut()) -> Window {
+        let late = || self.shared.late_nanos.load(Ordering::Relaxed);
+        let (start, before, late_before) = (Instant::now(), self.completed(), late());
         while start.elapsed() < window {
             look();
             std::thread::sleep(LOOK_INTERVAL);
         }
-        let count = self.completed() - before;
+        let window = Window {
+            count: self.completed() - before,
+            elapsed: start.elapsed(),
+            late: Duration::from_nanos(late() - late_before),
+        };
         let thread = self.thread.as_ref();
         assert!(
             thread.is_some_and(|thread| !thread.is_finished()),
             "the good client failed"
         );
-        (count, start.elapsed())
+        window
     }
 
     fn completed(&self) -> u64 {
@@ -85,5 +101,9 @@ fn live(mut client: Client, shared: &Shared) {
 /// Counts the request that was answered, and thinks.
 fn pause(shared: &Shared) {
     shared.completed.fetch_add(1, Ordering::Relaxed);
+    let start = Instant::now();
     std::thread::sleep(THINK_TIME);
+    let late = start.elapsed().saturating_sub(THINK_TIME);
+    let nanos = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
+    shared.late_nanos.fetch_add(nanos, Ordering::Relaxed);
 }

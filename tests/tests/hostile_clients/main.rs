@@ -15,8 +15,10 @@
 //! The good client waits [`good::THINK_TIME`] between two requests, so its rate is its own choice as long as its answers
 //! come in time. Its thread and the server's go before the hostile ones, which run at nice 19: they take all that
 //! the two leave of the machine's cores, but none of theirs, for no attacker sits on the machine of the server. What
-//! they make the server do is the server's own time. Time in which the machine had others run while the server could have
-//! is taken off a window, for a server that is kept busy loses more of it on a busy machine than one that is not.
+//! they make the server do is the server's own time. Time in which the machine had others run while the server could have,
+//! or while the good client only slept, is taken off a window, for a server that is kept busy loses more of it on a busy
+//! machine than one that is not. A kind that fails is played again when all others were, for a host may take what it
+//! lends for seconds; what fails by itself fails again.
 //!
 //! `ETCORE_HOSTILE_KIND` plays only the kinds whose names contain it.
 //!
@@ -51,6 +53,8 @@ const RATE_PERCENT_MIN: u64 = 80;
 const ROUNDS: usize = 3;
 /// The same if the first ones are not enough to tell.
 const ROUNDS_MAX: usize = 11;
+/// How often a kind is played that fails.
+const TIMES_MAX: usize = 3;
 /// What the server may grow by besides: the good client's own writes, buffers of sockets that were used for the first
 /// time, and what the allocator keeps.
 const SLACK_BYTES: u64 = 48 << 20;
@@ -91,12 +95,18 @@ fn rate_percent_min() -> f64 {
 fn a_good_client_keeps_its_rate_and_memory_its_bounds() {
     let mut scene = Scene::new();
     let only = std::env::var("ETCORE_HOSTILE_KIND").unwrap_or_default();
-    let kinds = kinds().into_iter().filter(|kind| kind.name.contains(&only));
+    let mut kinds = kinds();
+    kinds.retain(|kind| kind.name.contains(&only));
     let mut failures = Vec::new();
-    for kind in kinds {
-        let outcome = scene.play(&kind);
-        eprintln!("{}", outcome.line());
-        failures.extend(outcome.failure());
+    for _ in 0..TIMES_MAX {
+        failures.clear();
+        kinds.retain(|kind| {
+            let outcome = scene.play(kind);
+            eprintln!("{}", outcome.line());
+            let failure = outcome.failure();
+            failures.extend(failure.clone());
+            failure.is_some()
+        });
     }
     scene.good.finish();
     scene.process.stop();
@@ -238,9 +248,11 @@ impl Scene {
     fn rate(&self, look: impl FnMut()) -> f64 {
         let wait = || self.process.thread_wait(SERVER_THREAD).unwrap_or_default();
         let before = wait();
-        let (count, elapsed) = self.good.count_over(self.window, look);
-        let withheld = wait().saturating_sub(before).min(elapsed / 4 * 3);
-        count as f64 / (elapsed - withheld).as_secs_f64()
+        let window = self.good.live_through(self.window, look);
+        let waited = wait().saturating_sub(before);
+        // Both may be the same time.
+        let withheld = waited.max(window.late).min(window.elapsed / 4 * 3);
+        window.count as f64 / (window.elapsed - withheld).as_secs_f64()
     }
 
     /// Waits until memory is back; returns what is left of the growth.

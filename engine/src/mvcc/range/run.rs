@@ -9,8 +9,8 @@ use super::{Content, RangeAnswer, Selection, without_value};
 use crate::mvcc::{Hold, Reader, RequestError};
 use crate::types::Budget;
 
-/// Bytes of a value that are compared or rewritten for one unit of budget.
-const VALUE_BYTES_PER_UNIT: usize = 1024;
+/// Bytes of a pair that are read, compared or rewritten for one unit of budget.
+pub(super) const VALUE_BYTES_PER_UNIT: usize = 1024;
 
 /// A range in progress.
 #[derive(Debug)]
@@ -77,9 +77,11 @@ impl RangeRun {
             Stage::Collecting => {
                 let (kvs, limit) = (&mut self.kvs, self.scan.selection.limit);
                 self.scan
-                    .step(reader, budget, |selection, key, version, _| {
+                    .step(reader, budget, |selection, key, version, budget| {
                         if kvs.len() < limit {
-                            kvs.push(selection.pair(reader, key, version)?);
+                            let pair = selection.pair(reader, key, version)?;
+                            budget.spend(pair.len() / VALUE_BYTES_PER_UNIT);
+                            kvs.push(pair);
                         }
                         Ok(Next::GoOn)
                     })?
@@ -87,8 +89,10 @@ impl RangeRun {
             Stage::Sorting(sorter) => {
                 let done = self
                     .scan
-                    .step(reader, budget, |selection, key, version, _| {
-                        sorter.push(version, selection.pair(reader, key, version)?);
+                    .step(reader, budget, |selection, key, version, budget| {
+                        let pair = selection.pair(reader, key, version)?;
+                        budget.spend(pair.len() / VALUE_BYTES_PER_UNIT);
+                        sorter.push(version, pair);
                         Ok(Next::GoOn)
                     })?;
                 if done {

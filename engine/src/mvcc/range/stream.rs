@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::encoding::encoded_len_varint;
 use proto::etcdserverpb::RangeRequest;
 
-use super::run::RangeRun;
+use super::run::{RangeRun, VALUE_BYTES_PER_UNIT};
 use super::scan::{Next, Scan};
 use super::{RangeAnswer, Selection};
 use crate::mvcc::{Hold, Reader, RequestError};
@@ -154,8 +154,10 @@ impl RangeStream {
         };
         match &mut self.pass {
             Pass::Plain { scan, .. } => {
-                let done = scan.step(reader, budget, |selection, key, version, _| {
-                    Ok(match take(selection.pair(reader, key, version)?) {
+                let done = scan.step(reader, budget, |selection, key, version, budget| {
+                    let pair = selection.pair(reader, key, version)?;
+                    budget.spend(pair.len() / VALUE_BYTES_PER_UNIT);
+                    Ok(match take(pair) {
                         true => Next::GoOn,
                         false => Next::Pause,
                     })

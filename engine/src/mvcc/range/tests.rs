@@ -2,6 +2,7 @@
 
 use proto::etcdserverpb::{self as pb, InternalRaftRequest};
 
+use super::run::VALUE_BYTES_PER_UNIT;
 use super::*;
 use crate::backend::testing::TestDisk;
 use crate::cow::touched;
@@ -10,11 +11,15 @@ use crate::types::{LogIndex, Term};
 
 /// A state with so many keys behind one prefix.
 fn filled(count: usize) -> State {
+    filled_with(count, "v".into())
+}
+
+fn filled_with(count: usize, value: Bytes) -> State {
     let mut state = TestDisk::default().state(StateOptions::default());
     for i in 0..count {
         let put = pb::PutRequest {
             key: format!("/registry/pods/{i:06}").into(),
-            value: "v".into(),
+            value: value.clone(),
             ..Default::default()
         };
         let request = InternalRaftRequest {
@@ -121,5 +126,42 @@ fn slices_of_any_range_are_short() {
                 assert!(slices > 100, "{request:?} in {slices} slices");
             }
         }
+    }
+}
+
+/// However large the values are, a slice brings little more than its budget says.
+#[test]
+fn slices_bring_few_bytes() {
+    const LEN: usize = 64 << 10;
+    const UNITS: usize = 256;
+    let state = filled_with(100, vec![b'v'; LEN].into());
+    let mut reader = state.views().reader().unwrap();
+    let view = reader.pin();
+    let pairs_max = UNITS * VALUE_BYTES_PER_UNIT / LEN + 1;
+    let slices_min = 100 / pairs_max;
+    for sort_order in [0, 2] {
+        let request = RangeRequest {
+            sort_order,
+            ..prefix()
+        };
+        let mut run = RangeRun::new(&request, view.reader()).unwrap();
+        let step = |run: &mut RangeRun| run.step(view.reader(), &mut Budget::new(UNITS)).unwrap();
+        let slices = (1..=1000).find(|_| step(&mut run).is_some()).unwrap();
+        assert!(slices >= slices_min, "{slices} slices");
+    }
+    let mut stream = RangeStream::new(&prefix(), view.reader()).unwrap();
+    while stream
+        .measure(view.reader(), &mut Budget::new(UNITS))
+        .unwrap()
+        .is_none()
+    {}
+    let mut is_more = true;
+    while is_more {
+        let mut pairs = Vec::new();
+        let mut budget = Budget::new(UNITS);
+        is_more = stream
+            .read(view.reader(), &mut budget, usize::MAX, &mut pairs)
+            .unwrap();
+        assert!(pairs.len() <= pairs_max, "{} pairs", pairs.len());
     }
 }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use engine::mvcc::{RangeRun, check, quota};
 use engine::state::Response;
-use engine::types::Budget;
 use net::grpc::{Code, Status};
 use prost::Message;
 use proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -113,9 +112,9 @@ impl Client {
             .with_view(|view| RangeRun::new(request, view.reader()))
             .map_err(damaged)?;
         loop {
+            let mut slice = shard.slice(range::SLICE_UNITS).await;
             let step = shard.with_view(|view| {
-                let mut budget = Budget::new(range::SLICE_UNITS);
-                let step = run.step(view.reader(), &mut budget);
+                let step = run.step(view.reader(), &mut slice.budget);
                 step.map(|answer| {
                     answer.map(|answer| (shard.header_at(view, answer.revision), answer.kvs))
                 })
@@ -129,7 +128,6 @@ impl Client {
                     kvs: kvs.map_err(Failure::Refused)?,
                 });
             }
-            driver::yield_now().await;
         }
     }
 
