@@ -45,9 +45,16 @@ impl From<Refusal> for OwnError {
 impl Refusal {
     /// Whether the server may take the same request a moment later.
     pub(super) fn is_of_the_moment(&self) -> bool {
-        matches!(self.0.code, Code::ResourceExhausted | Code::Unavailable)
+        match self.0.code {
+            Code::ResourceExhausted | Code::Unavailable => true,
+            // What etcd says of a full queue has no code of its own.
+            Code::Unknown => self.0.message == TOO_MANY_REQUESTS,
+            _ => false,
+        }
     }
 }
+
+const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 
 /// A request that succeeded, or came to something else.
 #[derive(Debug)]
@@ -174,4 +181,21 @@ impl Connection {
 fn answer_of(call: Call) -> Result<Answer, OwnError> {
     let message = call.answer.ok_or(OwnError::Answer("there is none"))?;
     Answer::decode(message).map_err(|_| OwnError::Answer("it is no message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_server_refuses_for_the_moment_only() {
+        let is_of_the_moment = |code, text| Refusal(Status::new(code, text)).is_of_the_moment();
+        assert!(is_of_the_moment(Code::Unavailable, "no leader"));
+        assert!(is_of_the_moment(Code::Unknown, TOO_MANY_REQUESTS));
+        assert!(!is_of_the_moment(Code::Unknown, "something else"));
+        assert!(!is_of_the_moment(
+            Code::InvalidArgument,
+            "key is not provided"
+        ));
+    }
 }

@@ -226,6 +226,8 @@ impl Hub {
         self.admit_some(view, budget);
         let mut for_frontier = budget.apart(budget.left() / 2 + 1);
         self.turn_lane(FRONTIER, view, &mut for_frontier)?;
+        // Who catches up has as much time as those at the frontier.
+        *budget = budget.anew(budget.left());
         self.catch_up(view, budget)?;
         self.answer_progress(budget);
         self.notice_some(budget);

@@ -44,6 +44,8 @@ const WATCHERS_LEN_MAX: usize = 512 << 20;
 const HELD_LEN_MAX: usize = 256 << 20;
 /// Steps of the hub in a slice; see [`Budget`].
 const SLICE_STEPS: usize = 192;
+/// How long its work for those at the frontier takes, and again for those who catch up: a step may copy a large value.
+const SLICE_TIME: Duration = Duration::from_micros(100);
 /// Responses of a slice.
 const SLICE_RESPONSES: usize = 128;
 /// What clients accept at most; gRPC's length is that of Go's `int32`.
@@ -317,7 +319,7 @@ impl Watches {
     /// A slice. True: there is more.
     fn slice(&self, shard: &Shard) -> bool {
         self.bell.answer();
-        let mut budget = Budget::new(SLICE_STEPS);
+        let mut budget = Budget::new(SLICE_STEPS).within(driver::now, SLICE_TIME);
         let more = shard.with_view(|view| self.hub.borrow_mut().work(view, &mut budget));
         // The store is damaged: the node has noted it, and ends the member.
         let Ok(more) = more else { return false };

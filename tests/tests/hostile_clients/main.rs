@@ -10,7 +10,8 @@
 //! The server runs one shard, so that the good client shares its core with all of them. What is compared is each
 //! attack with the quiet just before it, and what counts is the median: one window in which the machine was busy
 //! elsewhere decides nothing. If the median is too low after [`ROUNDS`], the kind goes on to [`ROUNDS_MAX`] and the median
-//! of all of them decides; no window is ever left out.
+//! of all of them decides; no window is ever left out. A quiet window in which the server still has to do with the last
+//! attack does not excuse the next one: less than half of the rate before all attacks counts as that half.
 //!
 //! The good client waits [`good::THINK_TIME`] between two requests, so its rate is its own choice as long as its answers
 //! come in time. Its thread and the server's go before the hostile ones, which run at nice 19: they take all that
@@ -189,6 +190,8 @@ struct Scene {
     process: Process,
     good: Good,
     window: Duration,
+    /// The good client's before any attack.
+    alone_rate: f64,
     _dir: TempDir,
 }
 
@@ -202,12 +205,16 @@ impl Scene {
         });
         let mut client = Client::connect(process.client_addr()).expect("a listener");
         fill(&mut client);
-        Self {
+        let mut scene = Self {
             good: Good::start(client),
             process,
             window: Duration::from_millis(env_number("ETCORE_HOSTILE_MS", 300)),
+            alone_rate: 0.0,
             _dir: dir,
-        }
+        };
+        let rates: Vec<f64> = (0..ROUNDS).map(|_| scene.rate(|| {})).collect();
+        scene.alone_rate = median(&rates);
+        scene
     }
 
     fn play(&mut self, kind: &Kind) -> Outcome {
@@ -224,7 +231,7 @@ impl Scene {
                 grown_bytes = grown.max(grown_bytes);
             });
             tally += target.end(kind.name);
-            percents.push(100.0 * attacked / quiet);
+            percents.push(100.0 * attacked / quiet.max(self.alone_rate / 2.0));
             rates.push(quiet);
             assert!(
                 self.process.is_running(),
