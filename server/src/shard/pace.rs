@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use engine::types::Budget;
 
-/// What a turn applies, and again what it does of what can wait: longer is too long for those who wait for the core.
-const TURN_TIME: Duration = Duration::from_micros(100);
+/// What a turn applies, and again what it does of what can wait. Longer is too long for those who wait for the core; with less
+/// than half of it a put under load costs some percent more.
+const TURN_TIME: Duration = Duration::from_micros(250);
 /// Of cheap work; then a turn's answers are what takes long.
 const TURN_STEPS_MAX: usize = 256;
 
