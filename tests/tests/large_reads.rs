@@ -309,6 +309,44 @@ fn streams_are_cut_as_etcds() {
     scene.process.stop();
 }
 
+/// From what one slice reads to what is sent while it is made, with little and with much in a pair; and nothing of what is
+/// written meanwhile.
+#[test]
+fn ranges_of_any_size_are_whole() {
+    const COUNT: u64 = 12_000;
+    for (count, value_len) in [(COUNT, 20), (COUNT / 100, 20_000)] {
+        let mut scene = Scene::new();
+        let filled = scene.fill(count, value_len);
+        let parts = [1000, 100, 20, 8, 4, 3, 2, 1];
+        let limits = parts.map(|part| count / part).map(|limit| limit.max(1));
+        for limit in limits.into_iter().chain([0]) {
+            let call = scene.reader.start(RANGE).expect("a call");
+            let request = RangeRequest {
+                limit: limit as i64,
+                revision: filled,
+                ..everything()
+            };
+            scene.reader.send(call, &request);
+            scene.reader.half_close(call);
+            scene.reader.flush().expect("the server reads");
+            scene.writer.put(key(limit % 7), "new").expect("a put");
+            let answer = scene.reader.next::<RangeResponse>(call);
+            let answer = answer.expect("no error").expect("an answer");
+            let wanted = if limit == 0 { count } else { limit };
+            assert_eq!(answer.kvs.len() as u64, wanted);
+            assert_eq!(
+                (answer.more, answer.count),
+                (wanted < count, count as i64),
+                "limit {limit}"
+            );
+            check_fill(&answer.kvs, 0, value_len);
+            let end = scene.reader.next::<RangeResponse>(call).expect("no error");
+            assert!(end.is_none(), "a second answer");
+        }
+        scene.process.stop();
+    }
+}
+
 fn stream(client: &mut Client, request: &RangeRequest) -> Vec<RangeResponse> {
     let call = client.start(RANGE_STREAM).expect("a call");
     client.send(call, request);

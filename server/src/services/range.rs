@@ -1,7 +1,7 @@
 //! Unary ranges of any size.
 //!
-//! A small answer is read in one slice and sent in one piece. Any other is served by a task of its own: gRPC wants the
-//! length of a message before its first byte, so a first pass over the keys computes it, and a second one sends them.
+//! A small answer is collected, in one slice as a rule, and sent in one piece. Any other is served by a task of its own: gRPC
+//! wants the length of a message before its first byte, so a first pass over the keys computes it, and a second one sends them.
 //! Between slices nothing is kept but the revision and the next key; a hold keeps that revision from being swept.
 
 use std::rc::Rc;
@@ -34,7 +34,9 @@ const MESSAGE_LEN_MAX: usize = i32::MAX as usize;
 enum First {
     Whole(Bytes),
     Refused(RequestError),
-    /// It takes longer, or its answer is not small.
+    /// It takes longer; its answer may be small.
+    Unfinished(Box<RangeRun>),
+    /// Its answer is not small, or nobody knows yet.
     Large,
 }
 
@@ -63,18 +65,34 @@ pub(crate) fn range(shard: &Rc<Shard>, request: RangeRequest, reply: ReplyTo) {
 }
 
 fn read_first(shard: &Shard, view: &PinnedView<'_>, request: &RangeRequest) -> First {
-    let run = RangeRun::new(request, view.reader());
     let mut budget = Budget::new(SLICE_UNITS).within(driver::now, FIRST_TIME);
-    match run.and_then(|mut run| run.step(view.reader(), &mut budget)) {
+    match RangeRun::new(request, view.reader()) {
+        Ok(run) => collect(shard, view, Box::new(run), &mut budget),
         Err(error) => First::Refused(error),
-        Ok(None) => First::Large,
-        Ok(Some(answer)) => {
+    }
+}
+
+/// A slice of a range whose answer may be small.
+fn collect(
+    shard: &Shard,
+    view: &PinnedView<'_>,
+    mut run: Box<RangeRun>,
+    budget: &mut Budget,
+) -> First {
+    let answer = match run.step(view.reader(), budget) {
+        Ok(answer) => answer,
+        Err(error) => return First::Refused(error),
+    };
+    match answer {
+        Some(answer) => {
             let header = shard.header_at(view, answer.revision);
-            match respond::small_range_response(&header, &answer, SMALL_LEN_MAX) {
-                Some(message) => First::Whole(message),
-                None => First::Large,
-            }
+            let message = respond::small_range_response(&header, &answer, SMALL_LEN_MAX);
+            message.map_or(First::Large, First::Whole)
         }
+        None => match run.collected_len() {
+            Some(..=SMALL_LEN_MAX) => First::Unfinished(run),
+            _ => First::Large,
+        },
     }
 }
 
@@ -85,23 +103,52 @@ fn answer(
     first: First,
     started: Duration,
 ) {
-    if !matches!(first, First::Large) {
-        let is_ok = matches!(first, First::Whole(_));
-        let metrics = &shard.metrics;
-        metrics.read_done(RequestKind::Range, is_ok, reply.elapsed());
-    }
+    let shard = Rc::clone(shard);
     match first {
-        First::Whole(message) => {
-            count(shard, started, true);
-            reply.finish(Ok(message));
-        }
-        First::Refused(error) => {
-            count(shard, started, false);
-            reply.finish(Err(refused(error)));
+        First::Whole(message) => finish(&shard, reply, Ok(message), started),
+        First::Refused(error) => finish(&shard, reply, Err(refused(error)), started),
+        First::Unfinished(run) => {
+            driver::spawn(async move { go_on(&shard, &request, run, reply, started).await })
+                .detach();
         }
         First::Large => {
-            let shard = Rc::clone(shard);
             driver::spawn(async move { serve_large(&shard, &request, reply).await }).detach();
+        }
+    }
+}
+
+/// Answers as a whole.
+fn finish(shard: &Shard, reply: ReplyTo, answer: Result<Bytes, Status>, started: Duration) {
+    let metrics = &shard.metrics;
+    metrics.read_done(RequestKind::Range, answer.is_ok(), reply.elapsed());
+    count(shard, started, answer.is_ok());
+    reply.finish(answer);
+}
+
+/// Goes on collecting while the answer may be small.
+async fn go_on(
+    shard: &Shard,
+    request: &RangeRequest,
+    mut run: Box<RangeRun>,
+    reply: ReplyTo,
+    started: Duration,
+) {
+    let Some(hold) = shard.hold(run.revision()) else {
+        // Compacted just now. A newer revision may do.
+        return serve_large(shard, request, reply).await;
+    };
+    run.hold(hold);
+    loop {
+        let mut slice = shard.slice(SLICE_UNITS).await;
+        let next = shard.with_view(|view| collect(shard, view, run, &mut slice.budget));
+        drop(slice);
+        match next {
+            First::Unfinished(unfinished) => run = unfinished,
+            First::Whole(message) => return finish(shard, reply, Ok(message), started),
+            First::Refused(error) => {
+                return finish(shard, reply, Err(refused(error)), started);
+            }
+            First::Large => return serve_large(shard, request, reply).await,
         }
     }
 }

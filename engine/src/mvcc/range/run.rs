@@ -19,6 +19,8 @@ pub struct RangeRun {
     stage: Stage,
     /// What is answered so far.
     kvs: Vec<Bytes>,
+    /// Bytes of it.
+    kvs_len: usize,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,7 @@ impl RangeRun {
             scan: Scan::new(selection),
             stage,
             kvs: Vec::new(),
+            kvs_len: 0,
         }
     }
 
@@ -64,6 +67,12 @@ impl RangeRun {
         self.scan.hold(hold);
     }
 
+    /// Bytes of the pairs that are collected so far; `None` if that does not tell how long the answer will be, because they
+    /// are to be sorted.
+    pub fn collected_len(&self) -> Option<usize> {
+        matches!(self.stage, Stage::Collecting).then_some(self.kvs_len)
+    }
+
     /// Does a slice; answers when the range is whole.
     ///
     /// # Errors
@@ -75,12 +84,14 @@ impl RangeRun {
     ) -> Result<Option<RangeAnswer>, RequestError> {
         let is_whole = match &mut self.stage {
             Stage::Collecting => {
-                let (kvs, limit) = (&mut self.kvs, self.scan.selection.limit);
+                let (kvs, kvs_len) = (&mut self.kvs, &mut self.kvs_len);
+                let limit = self.scan.selection.limit;
                 self.scan
                     .step(reader, budget, |selection, key, version, budget| {
                         if kvs.len() < limit {
                             let pair = selection.pair(reader, key, version)?;
                             budget.spend(pair.len() / VALUE_BYTES_PER_UNIT);
+                            *kvs_len += pair.len();
                             kvs.push(pair);
                         }
                         Ok(Next::GoOn)
