@@ -29,7 +29,10 @@ use super::turns::{Effort, Turn, Turns};
 /// What one write carries at most; more is sent by the next one, so that calls share the connection.
 const WRITE_SIZE_BYTES_MAX: usize = 256 * 1024;
 
-/// The same where it is encrypted first, which takes the time of a piece of work.
+/// What a connection with nothing to write keeps of that.
+const WRITE_SIZE_BYTES_KEPT: usize = 4096;
+
+/// What one write carries at most where it is encrypted first, which takes the time of a piece of work.
 const SEALED_WRITE_SIZE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a finished connection waits for the peer to have read the last words.
@@ -328,6 +331,9 @@ async fn write_all<O: Owner>(owner: &Rc<O>, stream: &Stream) {
             }
             // An answer that no window lets out has a time, too.
             wire.check_timer();
+            // Most connections are silent most of the time, and one large answer is no reason to expect another.
+            buffer.shrink_to(WRITE_SIZE_BYTES_KEPT);
+            plain.shrink_to(WRITE_SIZE_BYTES_KEPT);
             wire.writer.notified().await;
             continue;
         }

@@ -24,8 +24,8 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::server::{CallId, ServerEvent};
 
-/// Room for so many events is kept between reads.
-const KEEP_EVENTS: usize = 256;
+/// Room for so many events is kept between reads: those of ten calls. A kilobyte has six of them.
+const KEEP_EVENTS: usize = 32;
 
 /// What a stream is to us.
 #[derive(Debug, Default)]
