@@ -112,6 +112,22 @@ fn a_put_allocates_its_message() {
     }
 }
 
+/// Most connections are silent most of the time, whatever they asked for once.
+#[test]
+fn a_burst_leaves_little_behind() {
+    const COUNT: usize = 80;
+    let mut puts = puts(COUNT, 1);
+    let (mut open, mut out) = (Vec::with_capacity(COUNT), Vec::with_capacity(64 * 1024));
+    let read_len: usize = puts.reads.iter().map(Vec::capacity).sum();
+    let before = live() - read_len;
+    let now = Duration::from_secs(1000);
+    puts.turn(now, &Bytes::from_static(b"done"), &mut open, &mut out);
+    let kept = live().saturating_sub(before);
+    println!("{kept} octets are kept");
+    // Most of it is room for so many streams.
+    assert!(kept < 64 * 1024, "{kept}");
+}
+
 fn call_ids(events: &[ServerEvent]) -> Vec<CallId> {
     let id = |event: &ServerEvent| match event {
         ServerEvent::Call { id, .. } => Some(*id),
